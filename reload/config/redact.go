@@ -1,0 +1,196 @@
+package config
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+)
+
+// RedactedPlaceholder stands for a secret in what clients are shown. A client
+// that sends the text back gets the secret restored; see Restore.
+const RedactedPlaceholder = "__OPENCLAW_REDACTED__"
+
+// Redact returns raw, whose root is given, with every secret replaced by
+// RedactedPlaceholder and all else as it was. It hides more than the table
+// knows to be secret: in sections that are not ours it goes by the keys'
+// names, and a secret seen once is also hidden where it is repeated, comments
+// included. A secret that is only referred to (${NAME}, file:, credential:) stays.
+func Redact(raw []byte, root *Node) []byte {
+	if root == nil {
+		return []byte(RedactedPlaceholder) // no structure, no telling what is secret
+	}
+	r := &redacter{}
+	r.find(root, hideNothing)
+	r.repeated(root)
+	for _, c := range root.comments {
+		if text := raw[c.start:c.end]; r.mentions(string(text)) || isSensitive(string(text)) && bytes.ContainsAny(text, ":=") {
+			open, end := "//", ""
+			if bytes.HasPrefix(text, []byte("/*")) {
+				open, end = "/*", " */"
+			}
+			r.cut(c.start, c.end, open+" "+RedactedPlaceholder+end)
+		}
+	}
+	slices.SortFunc(r.edits, func(a, b edit) int { return a.start - b.start })
+	return splice(raw, r.edits)
+}
+
+type edit struct {
+	start, end int
+	text       string
+}
+
+// splice applies edits in ascending order that do not overlap.
+func splice(raw []byte, edits []edit) []byte {
+	out, at := make([]byte, 0, len(raw)), 0
+	for _, e := range edits {
+		out = append(append(out, raw[at:e.start]...), e.text...)
+		at = e.end
+	}
+	return append(out, raw[at:]...)
+}
+
+type redacter struct {
+	edits  []edit
+	hidden []string // the secrets found
+	done   map[*Node]bool
+}
+
+func (r *redacter) cut(start, end int, text string) {
+	r.edits = append(r.edits, edit{start, end, text})
+}
+
+// How much below a key is hidden.
+type hide int
+
+const (
+	hideNothing hide = iota
+	hideStrings      // a name like one of a secret: numbers such as maxTokens stay
+	hideAll
+)
+
+func (r *redacter) find(n *Node, h hide) {
+	switch n.Kind {
+	case Object:
+		for _, m := range n.Members {
+			r.find(m.Value, max(h, hideBelow(m.Key)))
+		}
+	case Array:
+		for _, item := range n.Items {
+			r.find(item, h)
+		}
+	case String:
+		// file: and credential: mean something to the keys of ours only, but no
+		// secret begins with them elsewhere either.
+		if (h > hideNothing || hasUserinfo(n.Str)) && n.Str != "" && !isReference(n.Str) {
+			r.hide(n)
+		}
+	case Number:
+		if h == hideAll {
+			r.hide(n)
+		}
+	}
+}
+
+func (r *redacter) hide(n *Node) {
+	if r.done == nil {
+		r.done = map[*Node]bool{}
+	}
+	r.done[n] = true
+	r.cut(n.Start, n.End, `"`+RedactedPlaceholder+`"`)
+	if len(n.Str) >= 8 {
+		r.hidden = append(r.hidden, n.Str)
+	}
+}
+
+// repeated hides strings elsewhere that contain a secret found.
+func (r *redacter) repeated(n *Node) {
+	for _, m := range n.Members {
+		r.repeated(m.Value)
+	}
+	for _, item := range n.Items {
+		r.repeated(item)
+	}
+	if n.Kind == String && !r.done[n] && r.mentions(n.Str) {
+		r.cut(n.Start, n.End, `"`+RedactedPlaceholder+`"`)
+	}
+}
+
+func (r *redacter) mentions(text string) bool {
+	return slices.ContainsFunc(r.hidden, func(s string) bool { return strings.Contains(text, s) })
+}
+
+func hideBelow(key string) hide {
+	switch k := strings.ToLower(key); {
+	case k == "token", k == "password", k == "apikey", k == "secret", k == "headers", k == "env", k == "bottoken":
+		return hideAll
+	case isSensitive(k):
+		return hideStrings
+	}
+	return hideNothing
+}
+
+func isSensitive(name string) bool {
+	name = strings.ToLower(name)
+	for _, word := range []string{"token", "passw", "secret", "apikey", "api_key", "api-key", "credential", "privatekey", "private_key", "authorization", "cookie"} {
+		if strings.Contains(name, word) {
+			return true
+		}
+	}
+	return false
+}
+
+// hasUserinfo reports whether s is a URL with a name or password in it.
+func hasUserinfo(s string) bool {
+	_, rest, ok := strings.Cut(s, "://")
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		rest = rest[:i]
+	}
+	return ok && strings.Contains(rest, "@")
+}
+
+// Restore is the way back from Redact: each placeholder in text is replaced by
+// what old has in its place, byte for byte as written there. Elements of lists
+// are matched by id, else by position. A placeholder without a counterpart is
+// left, and later refused where a secret is expected. Both roots are those of their texts.
+func Restore(text []byte, root *Node, old []byte, oldRoot *Node) []byte {
+	var edits []edit
+	var walk func(n, o *Node)
+	walk = func(n, o *Node) {
+		if o == nil {
+			return
+		}
+		switch {
+		case n.Kind == String && n.Str == RedactedPlaceholder && o.Kind != Object && o.Kind != Array:
+			edits = append(edits, edit{n.Start, n.End, string(old[o.Start:o.End])})
+		case n.Kind == Object && o.Kind == Object:
+			for _, m := range n.Members {
+				walk(m.Value, o.Get(m.Key))
+			}
+		case n.Kind == Array && o.Kind == Array:
+			for i, item := range n.Items {
+				walk(item, counterpart(item, i, o))
+			}
+		}
+	}
+	walk(root, oldRoot)
+	return splice(text, edits)
+}
+
+// counterpart is the element of old that item, at position i, came from.
+func counterpart(item *Node, i int, old *Node) *Node {
+	id := item.text("id")
+	var here *Node
+	if i < len(old.Items) {
+		here = old.Items[i]
+	}
+	if id == "" || id == RedactedPlaceholder || here != nil && here.text("id") == id {
+		return here
+	}
+	for _, o := range old.Items {
+		if o.text("id") == id {
+			return o
+		}
+	}
+	return nil
+}

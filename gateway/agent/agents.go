@@ -1,0 +1,392 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"openclaw/gateway/store"
+	"openclaw/reload/config"
+)
+
+const (
+	keptRuns    = 1000             // finished runs that can be asked about
+	keptFor     = 10 * time.Minute // how long
+	keptSize    = 32 << 20         // bytes of their answers
+	keptIdle    = 32               // idle sessions whose history stays in memory
+	keptHistory = 1 << 20          // bytes of history that an idle session may keep
+	maxRunID    = 256              // bytes
+)
+
+// Options is what Agents needs from its surroundings.
+type Options struct {
+	Dir       *store.Dir
+	Config    func() *config.Config             // the current configuration
+	Workspace func(config.ResolvedAgent) string // where an agent works; nil is what its configuration says
+	Log       *slog.Logger
+	Sink      func(Event) // gets every event of every run, on the run's goroutine; must not block
+
+	// Dial connects to model providers; nil is the network.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// Agents runs turns and answers questions about sessions. Its methods may be
+// called from any goroutine.
+type Agents struct {
+	dir       *store.Dir
+	config    func() *config.Config
+	workspace func(config.ResolvedAgent) string
+	log       *slog.Logger
+	sink      func(Event)
+	models    *models
+
+	// Counts runs until their last event and actors until they are gone. It
+	// grows from zero only under mu and before draining is set.
+	work sync.WaitGroup
+
+	mu       sync.Mutex // held for moments, never across I/O; taken before session.mu, never after
+	draining bool
+	active   int                 // sessions with turns, and stateless runs
+	sessions map[string]*session // in use, or idle and remembered
+	idle     []*session          // those without a user, longest idle first
+	evicted  []*session          // to be closed by unlock
+	runs     map[string]*Run     // from admission until forgotten
+	finished []finishedRun       // in the order in which they ended
+	kept     int                 // bytes of finished answers
+	order    uint64              // runs that were admitted
+
+	described map[string]description // of transcripts, by session id
+
+	usageMu sync.Mutex // held while a report is made
+	usage   map[int]UsageReport
+}
+
+type finishedRun struct {
+	run  *Run
+	at   time.Time
+	size int
+}
+
+// New returns Agents. It starts nothing and reads nothing.
+func New(o Options) *Agents {
+	if o.Sink == nil {
+		o.Sink = func(Event) {}
+	}
+	if o.Workspace == nil {
+		o.Workspace = func(a config.ResolvedAgent) string { return a.Workspace }
+	}
+	return &Agents{
+		dir: o.Dir, config: o.Config, workspace: o.Workspace, log: o.Log, sink: o.Sink,
+		models:   newModels(o.Config, o.Log, o.Dial),
+		sessions: map[string]*session{},
+		runs:     map[string]*Run{},
+
+		described: map[string]description{},
+	}
+}
+
+// Start accepts a turn. When it returns a run, the turn's messages are on disk
+// (unless it is stateless or a command) and the run is under way or waits for
+// its session's earlier ones. An error means that nothing was kept, and is one
+// of the package's sentinels or the store's. The run ends when ctx does; a run
+// that is to outlive its caller gets context.WithoutCancel.
+//
+// A RunID that is known, running or lately finished, is not run again: its run
+// is returned, whatever else the turn says.
+//
+// A message that is a chat command (see Commands) is answered without a model,
+// ahead of waiting turns, and leaves no trace in the transcript.
+func (a *Agents) Start(ctx context.Context, t Turn) (*Run, error) {
+	if run := a.known(t.RunID); run != nil {
+		return joined(ctx, run)
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	cfg := a.config()
+	to, err := resolve(cfg, t.SessionKey, t.AgentID)
+	if err != nil {
+		return nil, err
+	}
+	agent, ok := cfg.Agent(to.agent)
+	if !ok {
+		return nil, refuse(ErrUnknownAgent, "unknown agent id %q", to.agent)
+	}
+	if err := check(cfg, &t); err != nil {
+		return nil, err
+	}
+	if t.SessionKey == "" {
+		to.key = ""
+	}
+	j := &turn{Turn: t, run: newRun(t.RunID, to), client: ctx, agent: agent, home: to.home}
+	if to.key != "" {
+		j.command, j.args = a.commandOf(to.key, t.Messages)
+		j.run.Command = j.command != nil
+	}
+	s, other, err := a.admit(j, cfg)
+	if other != nil {
+		return joined(ctx, other)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// The client's context is watched, not inherited: a finished run is
+	// remembered and must not keep a request's memory alive.
+	j.unwatch = context.AfterFunc(ctx, func() { j.run.Abort(clientLeft) })
+	if s != nil {
+		if err := s.accept(j); err != nil {
+			j.unwatch()
+			a.dismiss(s, j.run, err)
+			return nil, err
+		}
+	}
+	defer close(j.run.accepted) // which lets the run's first event go
+	switch {
+	case j.command != nil:
+		go a.runCommand(j)
+	case s == nil:
+		go a.runStateless(j)
+	}
+	if t.Accepted != nil {
+		t.Accepted(j.run)
+	}
+	return j.run, nil
+}
+
+// check finds fault with a turn before anything is written.
+func check(cfg *config.Config, t *Turn) error {
+	if len(t.RunID) > maxRunID {
+		return refuse(ErrInvalidTurn, "run id: at most %d bytes", maxRunID)
+	}
+	said := false
+	for i := range t.Messages {
+		m := &t.Messages[i]
+		switch m.Role {
+		case store.RoleUser, store.RoleAssistant:
+			said = said || slices.ContainsFunc(m.Content, func(p store.Part) bool {
+				return p.Type != store.PartText || strings.TrimSpace(p.Text) != ""
+			})
+		case store.RoleToolResult:
+			if m.ToolCallID == "" {
+				return refuse(ErrInvalidTurn, "message %d: a tool result needs the id of its call", i)
+			}
+			said = true
+		default:
+			return refuse(ErrInvalidTurn, "message %d: unknown role %q", i, m.Role)
+		}
+	}
+	if !said {
+		return ErrEmpty
+	}
+	if t.Model != "" {
+		if _, err := cfg.Model(t.Model); err != nil {
+			return refuse(ErrUnknownModel, "%v", err)
+		}
+	}
+	return nil
+}
+
+// admit reserves a place for a run: its id, and a place among the running
+// turns or in its session's mailbox. It returns the run that has the id
+// already, if there is one, and no session for what needs none.
+func (a *Agents) admit(t *turn, cfg *config.Config) (s *session, other *Run, err error) {
+	a.mu.Lock()
+	defer a.unlock()
+	a.forgetLocked()
+	run, limits := t.run, cfg.Gateway.Limits
+	switch {
+	case a.runs[run.ID] != nil:
+		return nil, a.runs[run.ID], nil
+	case a.draining:
+		return nil, nil, ErrDraining
+	case t.command != nil: // takes no place: /stop must work when all are taken
+	case run.SessionKey == "":
+		if a.active >= limits.MaxRuns {
+			return nil, nil, a.full()
+		}
+		a.active++
+	default:
+		s = a.sessionLocked(run.SessionKey, t.home)
+		if s.turns == 0 && a.active >= limits.MaxRuns {
+			err = a.full()
+		} else if s.turns > limits.MaxQueuedTurns {
+			err = refuse(ErrBusy, "too many turns: %d wait in this session already", s.turns-1)
+		}
+		if err != nil {
+			a.releaseLocked(s)
+			return nil, nil, err
+		}
+		if s.turns++; s.turns == 1 {
+			a.active++
+		}
+	}
+	a.runs[run.ID] = run
+	a.order++
+	run.order = a.order
+	a.work.Add(1)
+	return s, nil, nil
+}
+
+func (a *Agents) full() error {
+	return refuse(ErrBusy, "too many turns: %d are running already", a.active)
+}
+
+// dismiss takes back what admit gave.
+func (a *Agents) dismiss(s *session, run *Run, err error) {
+	a.mu.Lock()
+	delete(a.runs, run.ID)
+	a.unlock()
+	a.leave(s)
+	a.release(s)
+	run.refused = err
+	close(run.accepted)
+	run.cancel(err)
+	a.work.Done()
+}
+
+// leave gives back a turn's place; s is nil for a stateless one.
+func (a *Agents) leave(s *session) {
+	a.mu.Lock()
+	defer a.unlock()
+	if s != nil {
+		if s.turns--; s.turns > 0 {
+			return
+		}
+	}
+	a.active--
+}
+
+// release ends one use of s.
+func (a *Agents) release(s *session) {
+	a.mu.Lock()
+	defer a.unlock()
+	a.releaseLocked(s)
+}
+
+// sessionLocked returns the session of key for use until releaseLocked.
+func (a *Agents) sessionLocked(key, home string) *session {
+	s := a.sessions[key]
+	if s == nil || s.home != home {
+		s = &session{agents: a, key: key, home: home}
+		a.sessions[key] = s
+	}
+	if s.users++; s.users == 1 {
+		a.idle = slices.DeleteFunc(a.idle, func(i *session) bool { return i == s })
+	}
+	return s
+}
+
+// releaseLocked ends one use of s. The last few idle sessions stay in memory,
+// so that a conversation does not read its transcript again at every turn.
+func (a *Agents) releaseLocked(s *session) {
+	if s.users--; s.users > 0 {
+		return
+	}
+	a.idle = append(a.idle, s)
+	if !s.keep {
+		a.evictLocked(len(a.idle) - 1)
+	} else if len(a.idle) > keptIdle {
+		a.evictLocked(0)
+	}
+}
+
+func (a *Agents) evictLocked(i int) {
+	s := a.idle[i]
+	a.idle = slices.Delete(a.idle, i, i+1)
+	if a.sessions[s.key] == s {
+		delete(a.sessions, s.key)
+	}
+	a.evicted = append(a.evicted, s)
+}
+
+// unlock releases mu and closes what was evicted under it.
+func (a *Agents) unlock() {
+	evicted := a.evicted
+	a.evicted = nil
+	a.mu.Unlock()
+	for _, s := range evicted {
+		s.close()
+	}
+}
+
+// use calls fn with the session of key.
+func (a *Agents) use(key, home string, fn func(*session) error) error {
+	a.mu.Lock()
+	s := a.sessionLocked(key, home)
+	a.unlock()
+	defer a.release(s)
+	return fn(s)
+}
+
+// Counts returns how many turns run now and how many wait behind them.
+func (a *Agents) Counts() (running, queued int) {
+	a.mu.Lock()
+	defer a.unlock()
+	for _, s := range a.sessions {
+		queued += max(s.turns-1, 0)
+	}
+	return a.active, queued
+}
+
+// Drain refuses new turns and waits for those that were accepted. When ctx ends
+// first they are aborted, keeping what they have said; Drain then still waits
+// until they have stored it, and returns ctx's cause.
+func (a *Agents) Drain(ctx context.Context) error {
+	a.mu.Lock()
+	a.draining = true
+	a.unlock()
+	gone := make(chan struct{})
+	go func() {
+		a.work.Wait()
+		close(gone)
+	}()
+	var err error
+	select {
+	case <-gone:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+		a.mu.Lock()
+		runs := slices.SortedFunc(maps.Values(a.runs), func(x, y *Run) int { return cmp.Compare(y.order, x.order) })
+		a.unlock()
+		for _, r := range runs { // newest first, so that none begins because one before it ends
+			r.Abort("the gateway is shutting down")
+		}
+		<-gone
+	}
+	a.mu.Lock()
+	for len(a.idle) > 0 {
+		a.evictLocked(0)
+	}
+	a.unlock()
+	a.models.close()
+	return err
+}
+
+// newID makes a random UUID (RFC 9562 §5.4).
+func newID() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// refuse makes an error that says more than its sentinel.
+func refuse(is error, format string, args ...any) error {
+	return &refusal{is, fmt.Sprintf(format, args...)}
+}
+
+type refusal struct {
+	is  error
+	msg string
+}
+
+func (e *refusal) Error() string { return e.msg }
+func (e *refusal) Unwrap() error { return e.is }

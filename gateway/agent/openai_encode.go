@@ -1,0 +1,226 @@
+package agent
+
+import (
+	"encoding/json"
+	"strings"
+
+	"openclaw/gateway/store"
+)
+
+type openAIRequest struct {
+	Model         string          `json:"model"`
+	Messages      []openAITurn    `json:"messages"`
+	Stream        bool            `json:"stream"`
+	StreamOptions streamOptions   `json:"stream_options"`
+	Tools         []openAITool    `json:"tools,omitempty"`
+	ToolChoice    json.RawMessage `json:"tool_choice,omitempty"`
+	MaxCompletion int             `json:"max_completion_tokens,omitempty"`
+	MaxTokens     int             `json:"max_tokens,omitempty"`
+	Temperature   *float64        `json:"temperature,omitempty"`
+	TopP          *float64        `json:"top_p,omitempty"`
+	Stop          []string        `json:"stop,omitempty"`
+}
+
+type streamOptions struct {
+	IncludeUsage bool `json:"include_usage"`
+}
+
+// An openAITurn is a message. Content is a string, []openAIPart or nil.
+type openAITurn struct {
+	Role       string           `json:"role"`
+	Content    any              `json:"content"`
+	ToolCalls  []openAISentCall `json:"tool_calls,omitempty"`
+	ToolCallID string           `json:"tool_call_id,omitempty"`
+}
+
+type openAIPart struct {
+	Type     string    `json:"type"`
+	Text     string    `json:"text,omitempty"`
+	ImageURL *imageURL `json:"image_url,omitempty"`
+}
+
+type imageURL struct {
+	URL string `json:"url"`
+}
+
+type openAISentCall struct {
+	ID       string         `json:"id"`
+	Type     string         `json:"type"`
+	Function openAISentArgs `json:"function"`
+}
+
+type openAISentArgs struct {
+	Name      string `json:"name"`
+	Arguments string `json:"arguments"`
+}
+
+type openAITool struct {
+	Type     string         `json:"type"`
+	Function openAIFunction `json:"function"`
+}
+
+type openAIFunction struct {
+	Name        string          `json:"name"`
+	Description string          `json:"description,omitempty"`
+	Parameters  json.RawMessage `json:"parameters"`
+	Strict      bool            `json:"strict,omitempty"`
+}
+
+// openAIBody encodes r for the server at host.
+func openAIBody(r *modelRequest, host string) ([]byte, error) {
+	q := openAIRequest{
+		Model:         r.Model.ID,
+		Stream:        true,
+		StreamOptions: streamOptions{IncludeUsage: true},
+		Temperature:   r.Temperature,
+		TopP:          r.TopP,
+		Stop:          r.Stop,
+	}
+	// OpenAI's (and Azure's) newer models refuse max_tokens, and both names at
+	// once are refused too. The others grew up with max_tokens: Ollama knows no
+	// other name; llama.cpp, vLLM, LM Studio and OpenRouter take it.
+	if host == "api.openai.com" || strings.HasSuffix(host, ".openai.azure.com") {
+		q.MaxCompletion = r.MaxTokens
+		if r.Model.Reasoning {
+			q.Temperature, q.TopP = nil, nil // refused by models that reason
+		}
+	} else {
+		q.MaxTokens = r.MaxTokens
+	}
+	for _, t := range r.Tools {
+		params, err := schema(r, t)
+		if err != nil {
+			return nil, err
+		}
+		q.Tools = append(q.Tools, openAITool{"function", openAIFunction{t.Name, t.Description, params, t.Strict}})
+	}
+	if len(q.Tools) > 0 && len(r.ToolChoice) > 0 {
+		if !json.Valid(r.ToolChoice) {
+			return nil, r.failf(0, "tool_choice is not JSON")
+		}
+		q.ToolChoice = r.ToolChoice
+	}
+	q.Messages = openAIMessages(r)
+	return mustJSON(q), nil
+}
+
+// schema is t's parameters, which some servers insist on.
+func schema(r *modelRequest, t Tool) (json.RawMessage, error) {
+	if len(t.Parameters) == 0 {
+		return json.RawMessage(`{"type":"object","properties":{}}`), nil
+	}
+	if !json.Valid(t.Parameters) {
+		return nil, r.failf(0, "parameters of tool %q are not JSON", t.Name)
+	}
+	return t.Parameters, nil
+}
+
+func openAIMessages(r *modelRequest) []openAITurn {
+	list := make([]openAITurn, 0, len(r.Messages)+1)
+	if r.System != "" {
+		// Not "developer": OpenAI takes both, the others only this.
+		list = append(list, openAITurn{Role: "system", Content: r.System})
+	}
+	var shown []openAIPart // images of tool results, which only a user's message may carry
+	for i := range r.Messages {
+		m := &r.Messages[i]
+		switch m.Role {
+		case store.RoleUser:
+			if c := openAIContent(r, m.Content); c != nil {
+				list = append(list, openAITurn{Role: "user", Content: c})
+			}
+		case store.RoleAssistant:
+			t := openAITurn{Role: "assistant"}
+			if text := joinText(m.Content); text != "" {
+				t.Content = text
+			}
+			for _, p := range m.Content {
+				if p.Type == store.PartToolCall {
+					t.ToolCalls = append(t.ToolCalls, openAISentCall{p.ID, "function", openAISentArgs{p.Name, sentArguments(p.Arguments)}})
+				}
+			}
+			if t.Content != nil || len(t.ToolCalls) > 0 {
+				list = append(list, t)
+			}
+		case store.RoleToolResult:
+			text := joinText(m.Content)
+			for _, p := range visible(r, m.Content) {
+				switch p.Type {
+				case store.PartImage:
+					shown = append(shown, openAIImage(p))
+				case omitted:
+					text += p.Text
+				}
+			}
+			list = append(list, openAITurn{Role: "tool", Content: text, ToolCallID: m.ToolCallID})
+			// All results of one answer must follow it without a gap.
+			if more := i+1 < len(r.Messages) && r.Messages[i+1].Role == store.RoleToolResult; !more && shown != nil {
+				parts := append([]openAIPart{{Type: "text", Text: "Images from the tool results above:"}}, shown...)
+				list, shown = append(list, openAITurn{Role: "user", Content: parts}), nil
+			}
+		}
+	}
+	return list
+}
+
+// openAIContent is a user's content: a plain string where it can be, as many
+// servers of local models know nothing else, or nil if there is none.
+func openAIContent(r *modelRequest, content store.Content) any {
+	var parts []openAIPart
+	images := false
+	for _, p := range visible(r, content) {
+		if p.Type == store.PartImage {
+			images = true
+			parts = append(parts, openAIImage(p))
+		} else {
+			parts = append(parts, openAIPart{Type: "text", Text: p.Text})
+		}
+	}
+	if images {
+		return parts
+	}
+	texts := make([]string, len(parts))
+	for i, p := range parts {
+		texts[i] = p.Text
+	}
+	if text := strings.Join(texts, "\n"); text != "" {
+		return text
+	}
+	return nil
+}
+
+func openAIImage(p store.Part) openAIPart {
+	return openAIPart{Type: "image_url", ImageURL: &imageURL{"data:" + p.MimeType + ";base64," + p.Data}}
+}
+
+// omitted is the type of a text that stands for an image.
+const omitted = "omitted"
+
+// visible is the text and images of content that the model can take, with a
+// word in place of each image that it cannot: refusing the whole conversation
+// because of an old image would help nobody.
+func visible(r *modelRequest, content store.Content) []store.Part {
+	var list []store.Part
+	for _, p := range content {
+		switch {
+		case p.Type == store.PartText && p.Text != "":
+			list = append(list, p)
+		case p.Type == store.PartImage && r.Model.Images:
+			list = append(list, p)
+		case p.Type == store.PartImage:
+			list = append(list, store.Part{Type: omitted, Text: "[image left out: this model takes only text]"})
+		}
+	}
+	return list
+}
+
+// joinText is the text of content.
+func joinText(content store.Content) string {
+	var list []string
+	for _, p := range content {
+		if p.Type == store.PartText && p.Text != "" {
+			list = append(list, p.Text)
+		}
+	}
+	return strings.Join(list, "\n")
+}

@@ -1,0 +1,150 @@
+// Openclaw is a gateway between people, chat networks and agents: one daemon
+// on one host, and the commands to run it. This file joins the daemon
+// (package gateway) with the commands (package svc), which never import each
+// other; it holds the signals and the exit.
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"os/user"
+	"syscall"
+	"time"
+
+	"openclaw/gateway"
+	"openclaw/reload/config"
+	"openclaw/svc"
+)
+
+func main() { os.Exit(run(os.Args)) }
+
+// run is the whole program but the exit.
+func run(argv []string) int {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	stop := make(chan os.Signal, 2)
+	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		cancel(cause(<-stop))
+		<-stop // whoever asks twice does not want to wait
+		os.Exit(svc.ExitFailed)
+	}()
+	e := &svc.Env{
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, OutTTY: terminal(os.Stdout), ErrTTY: terminal(os.Stderr),
+		Lookup: os.LookupEnv, Home: home(), Program: argv[0], Version: gateway.Version(), Now: time.Now,
+	}
+	return svc.Main(ctx, e, argv[1:], svc.GatewayRun(serve))
+}
+
+// serve runs gateways, one after another as long as each asks for a next one.
+func serve(ctx context.Context, e *svc.Env, a *svc.Args) error {
+	paths, err := e.Paths()
+	if err != nil {
+		return err
+	}
+	port, err := a.Port()
+	if err != nil {
+		return err
+	}
+	if a.Has("reset") && !paths.Dev {
+		return &svc.Error{Code: "USAGE", Exit: svc.ExitUsage, Msg: "--reset goes with --dev: it removes the dev profile's state"}
+	}
+	o := gateway.Options{
+		Paths: paths, PortOverride: port, Bind: a.Get("bind"), Dev: paths.Dev, Force: a.Has("force"),
+		Verbose: a.Has("verbose"), AllowUnconfigured: a.Has("allow-unconfigured"),
+		Stderr: e.Stderr, Env: e.Lookup,
+	}
+	o.Load = func() (*config.Loaded, error) {
+		l, err := e.Load(paths.ConfigPath)
+		if err == nil && e.LogLevel != "" {
+			l.Config.Logging.Level = e.LogLevel
+		}
+		return l, err
+	}
+	if paths.Dev {
+		if err := e.PrepareDev(a.Has("reset")); err != nil {
+			return err
+		}
+		o.Ready = e.Greet
+	}
+	for {
+		err := serveOnce(ctx, e, o)
+		if !errors.Is(err, gateway.ErrRestart) {
+			return explain(e, paths, err)
+		}
+		o.Force, o.Ready = false, nil
+	}
+}
+
+// serveOnce runs one gateway until a signal ends it: SIGUSR1 for a new one.
+func serveOnce(ctx context.Context, e *svc.Env, o gateway.Options) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	hints := make(chan os.Signal, 1)
+	signal.Notify(hints, syscall.SIGUSR1, syscall.SIGHUP)
+	defer signal.Stop(hints)
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case s := <-hints:
+				if s == syscall.SIGHUP {
+					e.Warn("SIGHUP: this version does not reload; SIGUSR1 restarts with the new configuration")
+					continue
+				}
+				cancel(cause(s))
+			}
+		}
+	}()
+	g, err := gateway.New(o)
+	if err != nil {
+		return err
+	}
+	return g.Run(ctx)
+}
+
+// explain gives a gateway that could not run its exit code and the next step.
+func explain(e *svc.Env, paths config.Paths, err error) error {
+	var coded *gateway.ExitError
+	if !errors.As(err, &coded) {
+		return err
+	}
+	out := &svc.Error{Code: "FAILED", Exit: coded.Code, Msg: coded.Error()}
+	var problems config.Problems
+	if errors.As(err, &problems) {
+		out = e.BadConfig(paths.ConfigPath, problems)
+		out.Exit, out.Hint = coded.Code, e.Command("config validate")
+	}
+	return out
+}
+
+func cause(s os.Signal) error {
+	switch s {
+	case syscall.SIGINT:
+		return gateway.Signal{Name: "SIGINT"}
+	case syscall.SIGUSR1:
+		return gateway.Signal{Name: "SIGUSR1"}
+	}
+	return gateway.Signal{Name: "SIGTERM"}
+}
+
+// home is the user's home directory, "" where nobody says.
+func home() string {
+	if h := os.Getenv("HOME"); h != "" {
+		return h
+	}
+	if u, err := user.Current(); err == nil {
+		return u.HomeDir
+	}
+	return ""
+}
+
+// terminal reports whether a person looks at f. Of the other character
+// devices only the null device is ever met, where it makes no difference.
+func terminal(f *os.File) bool {
+	fi, err := f.Stat()
+	return err == nil && fi.Mode()&os.ModeCharDevice != 0
+}

@@ -1,0 +1,152 @@
+package svc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"openclaw/reload/config"
+	"openclaw/wire"
+)
+
+// problemReport is a config.Problem for programs.
+type problemReport struct {
+	File    string `json:"file,omitempty"`
+	Line    int    `json:"line,omitempty"`
+	Column  int    `json:"column,omitempty"`
+	Path    string `json:"path"`
+	Message string `json:"message"`
+}
+
+func (p problemReport) String() string {
+	return config.Problem{File: p.File, Line: p.Line, Column: p.Column, Path: p.Path, Msg: p.Message}.String()
+}
+
+func reportProblems(ps []config.Problem) []problemReport {
+	out := []problemReport{}
+	for _, p := range ps {
+		out = append(out, problemReport{p.File, p.Line, p.Column, p.Path, p.Msg})
+	}
+	return out
+}
+
+// loadForUse is Load for commands that need a configuration, with the next step in the error.
+func (e *Env) loadForUse(path string) (*config.Loaded, error) {
+	l, err := e.Load(path)
+	if err == nil {
+		return l, nil
+	}
+	return l, e.BadConfig(path, err)
+}
+
+// BadConfig explains why a configuration cannot be used: everything wrong with it.
+func (e *Env) BadConfig(path string, err error) *Error {
+	var ps config.Problems
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !errors.As(err, &ps):
+		return &Error{Code: "CONFIG_MISSING", Msg: "there is no configuration at " + path, Hint: e.Command("setup")}
+	case errors.As(err, &ps):
+		return &Error{Code: "CONFIG_INVALID", Msg: ps.Error(), Body: map[string]any{"ok": false, "file": path, "problems": reportProblems(ps),
+			"error": errorReport{"CONFIG_INVALID", fmt.Sprintf("%d problems in %s", len(ps), path)}}}
+	default:
+		return &Error{Code: "CONFIG_INVALID", Msg: err.Error()}
+	}
+}
+
+// configValidate checks a file without touching anything.
+func configValidate(_ context.Context, e *Env, a *Args) error {
+	p, err := e.Paths()
+	path := a.Word(0)
+	if path == "" {
+		if path = p.ConfigPath; err != nil {
+			return err
+		}
+	}
+	l, err := e.Load(path)
+	if err != nil {
+		return e.BadConfig(path, err)
+	}
+	if a.Has("strict") && len(l.Warnings) > 0 {
+		return e.BadConfig(path, config.Problems(l.Warnings))
+	}
+	if e.JSON {
+		return e.printJSON(map[string]any{"ok": true, "file": path, "hash": l.Hash, "problems": []problemReport{}, "warnings": reportProblems(l.Warnings)})
+	}
+	for _, w := range l.Warnings {
+		e.Warn("warning: %s", w.String())
+	}
+	return e.printf("%s: valid\n", oneLine(path))
+}
+
+// configShow prints the effective configuration, or the file as it is written.
+func configShow(_ context.Context, e *Env, a *Args) error {
+	p, err := e.Paths()
+	if err != nil {
+		return err
+	}
+	if a.Has("source") {
+		if a.Word(0) != "" {
+			return usage("--source shows the whole file, not a PATH")
+		}
+		// A file that is wrong can be shown too, as long as it can be redacted.
+		l, err := e.Load(p.ConfigPath)
+		if l == nil || l.Root == nil {
+			return e.BadConfig(p.ConfigPath, err)
+		}
+		text := config.Redact(l.Raw, l.Root)
+		if !e.JSON {
+			return e.printf("%s", escape(string(text)))
+		}
+		return e.printJSON(map[string]any{"path": p.ConfigPath, "raw": string(text), "hash": l.Hash})
+	}
+	l, err := e.loadForUse(p.ConfigPath)
+	if err != nil {
+		return err
+	}
+	if a.Has("show-secrets") {
+		if !e.OutTTY || a.Word(0) != "" {
+			return usage("--show-secrets prints the whole configuration, on a terminal only")
+		}
+		return e.printJSON(l.Config.JSON(false))
+	}
+	raw, err := l.Config.Get(a.Word(0))
+	if err != nil {
+		return &Error{Code: "CONFIG_PATH", Msg: err.Error(), Hint: e.Command("config show")}
+	}
+	return e.printJSON(raw)
+}
+
+// configGet prints one value: text as it is, everything else as JSON.
+func configGet(_ context.Context, e *Env, a *Args) error {
+	p, err := e.Paths()
+	if err != nil {
+		return err
+	}
+	l, err := e.loadForUse(p.ConfigPath)
+	if err != nil {
+		return err
+	}
+	raw, err := l.Config.Get(a.Word(0))
+	if err != nil {
+		return &Error{Code: "CONFIG_PATH", Msg: err.Error(), Hint: e.Command("config show")}
+	}
+	var text string
+	if !e.JSON && wire.DecodeLoose(raw, &text) == nil {
+		return e.printf("%s\n", oneLine(text))
+	}
+	return e.printJSON(raw)
+}
+
+func configFile(_ context.Context, e *Env, _ *Args) error {
+	p, err := e.Paths()
+	if err != nil {
+		return err
+	}
+	if e.JSON {
+		return e.printJSON(map[string]any{"path": p.ConfigPath, "exists": e.inspect(p.ConfigPath).Exists})
+	}
+	return e.printf("%s\n", oneLine(p.ConfigPath))
+}
+
+func configSchema(_ context.Context, e *Env, _ *Args) error { return e.printJSON(config.Schema()) }

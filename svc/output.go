@@ -1,0 +1,226 @@
+package svc
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"unicode"
+	"unicode/utf8"
+
+	"openclaw/wire"
+)
+
+// Exit codes. Supervisors must not restart on ExitConfig.
+const (
+	ExitOK           = 0
+	ExitFailed       = 1
+	ExitUsage        = 2
+	ExitUnreachable  = 3
+	ExitUnauthorized = 4
+	ExitConfig       = 78 // EX_CONFIG of sysexits(3)
+)
+
+// Error is how a command fails: what programs, people and the shell are told.
+type Error struct {
+	Code string // for --json; "" = FAILED
+	Exit int    // 0 = ExitFailed
+	Msg  string // one line or several, without a full stop
+	Hint string // the next step, where we know it
+	Body any    // with --json: the whole document, instead of {ok,error}
+}
+
+func (e *Error) Error() string { return e.Msg }
+
+func usage(format string, a ...any) *Error {
+	return &Error{Code: "USAGE", Exit: ExitUsage, Msg: fmt.Sprintf(format, a...)}
+}
+
+// finish reports how a command ended and returns the exit code.
+func (e *Env) finish(err error) int {
+	if err == nil {
+		return ExitOK
+	}
+	var se *Error
+	if !errors.As(err, &se) {
+		se = &Error{Msg: err.Error()}
+	}
+	if se.Code == "" {
+		se.Code = "FAILED"
+	}
+	if se.Exit == 0 {
+		se.Exit = ExitFailed
+	}
+	if e.JSON {
+		body := se.Body
+		if body == nil {
+			body = map[string]any{"ok": false, "error": map[string]any{"code": se.Code, "message": se.Msg}}
+		}
+		e.printJSON(body)
+	}
+	if se.Msg != "" {
+		for line := range strings.Lines(se.Msg) {
+			fmt.Fprintf(e.Stderr, "%s %s\n", e.paint(e.ErrTTY, red, "openclaw:"), escape(strings.TrimSuffix(line, "\n")))
+		}
+	}
+	if se.Hint != "" {
+		fmt.Fprintf(e.Stderr, "%s %s\n", e.paint(e.ErrTTY, bold, "hint:"), escape(se.Hint))
+	}
+	return se.Exit
+}
+
+// Warn tells the person something beside the result.
+func (e *Env) Warn(format string, a ...any) {
+	fmt.Fprintf(e.Stderr, "openclaw: %s\n", escape(fmt.Sprintf(format, a...)))
+}
+
+// debug tells what is going on to someone who asked for it.
+func (e *Env) debug(format string, a ...any) {
+	if e.LogLevel == "debug" {
+		e.Warn(format, a...)
+	}
+}
+
+// printJSON writes v, or the JSON text that v is, as one indented document.
+func (e *Env) printJSON(v any) error {
+	raw, err := marshal(v)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if err := json.Indent(&b, raw, "", "  "); err != nil {
+		return err
+	}
+	b.WriteByte('\n')
+	_, err = e.Stdout.Write(escapeJSON(b.Bytes()))
+	return err
+}
+
+// printJSONLine writes v as one line, for streams of documents.
+func (e *Env) printJSONLine(raw []byte) error {
+	_, err := e.Stdout.Write(append(escapeJSON(raw), '\n'))
+	return err
+}
+
+func marshal(v any) ([]byte, error) {
+	switch v := v.(type) {
+	case wire.Raw:
+		return v, nil
+	case []byte:
+		return v, nil
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return bytes.TrimRight(b.Bytes(), "\n"), err
+}
+
+// printf writes to stdout. Values that came from elsewhere go through escape first.
+func (e *Env) printf(format string, a ...any) error {
+	_, err := fmt.Fprintf(e.Stdout, format, a...)
+	return err
+}
+
+// table writes rows in aligned columns under a heading.
+func (e *Env) table(heading []string, rows [][]string) error {
+	var b bytes.Buffer
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, row := range append([][]string{heading}, rows...) {
+		for i := range row {
+			row[i] = oneLine(row[i])
+		}
+		fmt.Fprintln(w, strings.Join(row, "\t"))
+	}
+	w.Flush()
+	for i, line := range strings.SplitAfter(b.String(), "\n") {
+		line = strings.TrimRight(line, " \n")
+		if i == 0 {
+			line = e.paint(e.OutTTY, bold, line)
+		}
+		if line != "" {
+			fmt.Fprintln(e.Stdout, line)
+		}
+	}
+	return nil
+}
+
+const (
+	bold  = "1"
+	red   = "31"
+	green = "32"
+)
+
+// paint colours text (ECMA-48, SGR) for a terminal, unless the person does not want that.
+func (e *Env) paint(tty bool, sgr, text string) string {
+	if !tty || e.NoColor || e.getenv("TERM") == "dumb" {
+		return text
+	}
+	return "\x1b[" + sgr + "m" + text + "\x1b[0m"
+}
+
+// unsafeRune reports whether a character could do more to a terminal than
+// stand there: move, colour, hide or reorder what else is on the screen.
+func unsafeRune(r rune) bool {
+	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
+}
+
+// escape makes text from elsewhere fit for a terminal. Line breaks and tabs
+// stay; what cannot be shown safely becomes visible.
+func escape(s string) string {
+	safe := func(r rune) bool { return r == '\n' || r == '\t' || r != utf8.RuneError && !unsafeRune(r) }
+	if strings.IndexFunc(s, func(r rune) bool { return !safe(r) }) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for i, r := range s {
+		switch {
+		case r == utf8.RuneError && !strings.HasPrefix(s[i:], "\uFFFD"):
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case r == '\r' && strings.HasPrefix(s[i:], "\r\n"):
+		case r == utf8.RuneError || safe(r):
+			b.WriteRune(r)
+		default:
+			fmt.Fprintf(&b, `\u{%x}`, r)
+		}
+	}
+	return b.String()
+}
+
+// oneLine is escape for text that must not leave its line or column.
+func oneLine(s string) string {
+	return strings.NewReplacer("\n", " ", "\t", " ").Replace(escape(s))
+}
+
+// escapeJSON does the same to a JSON text, in JSON's own way: such characters
+// can only stand inside its strings.
+func escapeJSON(raw []byte) []byte {
+	if bytes.IndexFunc(raw, func(r rune) bool { return r != '\n' && unsafeRune(r) }) < 0 {
+		return raw
+	}
+	var b bytes.Buffer
+	for _, r := range string(raw) {
+		switch {
+		case r == '\n' || !unsafeRune(r):
+			b.WriteRune(r)
+		case r > 0xFFFF:
+			r -= 0x10000
+			fmt.Fprintf(&b, `\u%04x\u%04x`, 0xD800+r>>10, 0xDC00+r&0x3FF)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.Bytes()
+}
+
+// readAll reads what a person or program gives on stdin or in a file, up to limit.
+func readAll(r io.Reader, limit int64) ([]byte, error) {
+	raw, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(raw)) > limit {
+		err = fmt.Errorf("more than %d bytes", limit)
+	}
+	return raw, err
+}

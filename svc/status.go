@@ -1,0 +1,331 @@
+package svc
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"openclaw/gateway/store"
+	"openclaw/reload/config"
+	"openclaw/wire"
+)
+
+// gatewayReport is what gateway status prints with --json.
+type gatewayReport struct {
+	OK        bool          `json:"ok"` // the probe got its answer, or none was asked for
+	Profile   string        `json:"profile"`
+	StateDir  string        `json:"stateDir"`
+	Service   serviceReport `json:"service"`
+	Process   processReport `json:"process"`
+	RPC       *rpcReport    `json:"rpc,omitempty"` // absent with --no-probe
+	Config    configReport  `json:"config"`
+	LastError *logLine      `json:"lastError,omitempty"` // the newest in the log
+	Deep      *deepReport   `json:"deep,omitempty"`      // with --deep
+	Error     *errorReport  `json:"error,omitempty"`     // why ok is false
+}
+
+// serviceReport says which supervisor runs the gateway. This version installs
+// none, and says so instead of guessing.
+type serviceReport struct {
+	Managed bool   `json:"managed"`
+	Detail  string `json:"detail"`
+}
+
+// processReport comes from the lock on the state directory, which only a
+// living process can hold.
+type processReport struct {
+	Running   bool   `json:"running"`
+	PID       int    `json:"pid,omitempty"`
+	Port      int    `json:"port,omitempty"`
+	Version   string `json:"version,omitempty"`
+	StartedAt int64  `json:"startedAt,omitempty"` // Unix milliseconds
+	Error     string `json:"error,omitempty"`     // why this cannot be told
+}
+
+// rpcReport is the probe: connect, then status.
+type rpcReport struct {
+	OK     bool    `json:"ok"`
+	URL    string  `json:"url"`
+	Source string  `json:"source"` // who named the URL
+	Ms     float64 `json:"ms,omitempty"`
+}
+
+// configReport is the file on disk and, where the gateway was asked, what it has loaded.
+type configReport struct {
+	Path     string             `json:"path"`
+	Exists   bool               `json:"exists"`
+	Valid    bool               `json:"valid"`
+	Problems []problemReport    `json:"problems"`
+	Warnings []problemReport    `json:"warnings"`
+	Loaded   *wire.StatusConfig `json:"loaded,omitempty"`
+}
+
+// deepReport is what the running gateway tells about itself.
+type deepReport struct {
+	Status   wire.Raw    `json:"status"`
+	Health   wire.Raw    `json:"health"`
+	Presence wire.Raw    `json:"presence"`
+	Limits   wire.Policy `json:"limits"`
+}
+
+type errorReport struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// gatewayStatus reports on the profile's gateway, whether it runs or not.
+func gatewayStatus(ctx context.Context, e *Env, a *Args) error {
+	p, err := e.Paths()
+	if err != nil {
+		return err
+	}
+	i, running, err := store.ReadInstance(p.StateDir)
+	r := &gatewayReport{OK: true, Profile: cmp.Or(p.Profile, "default"), StateDir: p.StateDir,
+		Service:   serviceReport{Detail: "started by hand or by a unit of yours: openclaw has installed none"},
+		Process:   processReport{Running: running, PID: i.PID, Port: i.Port, Version: i.Version, StartedAt: i.StartedAt},
+		Config:    e.inspect(p.ConfigPath),
+		LastError: lastError(p),
+	}
+	if err != nil {
+		r.Process.Error = err.Error()
+	}
+	var status wire.Status
+	if !a.Has("no-probe") {
+		err = r.probe(ctx, e, a, &status)
+		var se *Error
+		if errors.As(err, &se) {
+			r.OK, r.Error = false, &errorReport{se.Code, se.Msg}
+			se.Body = r
+		}
+	} else {
+		err = nil
+	}
+	switch {
+	case !e.JSON:
+		r.print(e, &status)
+	case err == nil:
+		return e.printJSON(r)
+	}
+	return err
+}
+
+// probe asks the gateway itself.
+func (r *gatewayReport) probe(ctx context.Context, e *Env, a *Args, status *wire.Status) error {
+	ep, err := discover(e, a)
+	if err != nil {
+		return err
+	}
+	r.RPC = &rpcReport{URL: ep.url, Source: ep.source}
+	start := e.Now()
+	l, err := ep.dial(ctx, e, a, nil)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	raw, err := l.ask(ctx, "status", nil, status)
+	if err != nil {
+		return err
+	}
+	r.RPC.OK, r.RPC.Ms = true, float64(e.Now().Sub(start).Microseconds())/1000
+	r.Config.Loaded = status.Config
+	if !a.Has("deep") {
+		return nil
+	}
+	r.Deep = &deepReport{Status: raw, Limits: l.hello.Policy}
+	if r.Deep.Health, err = l.ask(ctx, "health", nil, nil); err == nil {
+		r.Deep.Presence, err = l.ask(ctx, "system-presence", nil, nil)
+	}
+	return err
+}
+
+func (r *gatewayReport) print(e *Env, status *wire.Status) {
+	switch p := r.Process; {
+	case p.Error != "":
+		e.field("gateway", "unknown: "+p.Error)
+	case !p.Running:
+		e.field("gateway", "not running")
+	case p.Port == 0:
+		e.field("gateway", fmt.Sprintf("starting or in use by setup, pid %d", p.PID))
+	default:
+		e.field("gateway", fmt.Sprintf("running, pid %d, port %d, version %s, started %s", p.PID, p.Port, p.Version, e.ago(p.StartedAt)))
+	}
+	if r.RPC != nil && r.RPC.OK {
+		e.verdict("probe", green, "ok", fmt.Sprintf(" in %.1f ms, %s", r.RPC.Ms, r.RPC.URL))
+	} else if r.RPC != nil {
+		e.verdict("probe", red, "failed", ", "+r.RPC.URL)
+	}
+	switch c := r.Config; {
+	case !c.Exists:
+		e.field("config", "missing: "+c.Path)
+	case c.Valid && len(c.Warnings) == 0:
+		e.field("config", "valid: "+c.Path)
+	case c.Valid:
+		e.field("config", fmt.Sprintf("valid, %d warnings: %s", len(c.Warnings), c.Path))
+	default:
+		e.verdict("config", red, "invalid", ": "+c.Path)
+		for _, p := range c.Problems {
+			e.field("", p.String())
+		}
+	}
+	if l := r.Config.Loaded; l != nil && l.FileHash != "" && l.FileHash != l.LoadedHash {
+		e.field("", "the file has changed since the gateway read it")
+	}
+	e.field("profile", r.Profile)
+	e.field("state", r.StateDir)
+	e.field("service", r.Service.Detail)
+	if r.LastError != nil {
+		e.field("last error", r.LastError.String())
+	}
+	if d := r.Deep; d != nil {
+		e.field("connections", fmt.Sprintf("%d, turns %d", status.Connections, status.Runs))
+		var presence []wire.Presence
+		if wire.DecodeLoose(d.Presence, &presence) == nil {
+			for _, who := range presence {
+				e.field("", strings.Join(strings.Fields(strings.Join([]string{who.Mode, who.Host, who.IP, who.Version, who.Platform, e.ago(who.Ts)}, " ")), " "))
+			}
+		}
+		e.field("limits", fmt.Sprintf("%d bytes a message, %d queued, tick every %v", d.Limits.MaxPayload, d.Limits.MaxBufferedBytes,
+			time.Duration(d.Limits.TickIntervalMs)*time.Millisecond))
+		e.field("tools", strings.Join(d.Limits.Tools, ", ")+", sandbox "+d.Limits.Sandbox)
+	}
+}
+
+// inspect reads a configuration for a report.
+func (e *Env) inspect(path string) configReport {
+	r := configReport{Path: path, Problems: []problemReport{}, Warnings: []problemReport{}}
+	l, err := e.Load(path)
+	var ps config.Problems
+	switch {
+	case l == nil && errors.Is(err, fs.ErrNotExist):
+		return r
+	case errors.As(err, &ps):
+		r.Problems = reportProblems(ps)
+	case err != nil:
+		r.Problems = append(r.Problems, problemReport{File: path, Message: err.Error()})
+	}
+	r.Exists, r.Valid = true, err == nil
+	if l != nil {
+		r.Warnings = reportProblems(l.Warnings)
+	}
+	return r
+}
+
+// status shows what the running gateway is doing.
+func status(ctx context.Context, e *Env, a *Args) error {
+	return query(ctx, e, a, "status", nil, func(l *link, s *wire.Status) error {
+		e.field("gateway", fmt.Sprintf("%s, %s, up %v", l.hello.Health, l.ep.url, (time.Duration(s.UptimeMs)*time.Millisecond).Round(time.Second)))
+		e.field("version", s.RuntimeVersion)
+		e.field("connections", fmt.Sprintf("%d, turns %d", s.Connections, s.Runs))
+		e.field("model", s.Sessions.Defaults.Model)
+		e.field("sessions", fmt.Sprint(s.Sessions.Count))
+		for _, r := range s.Sessions.Recent {
+			e.field("", fmt.Sprintf("%s, %s, %d tokens", r.Key, e.ago(r.UpdatedAt), r.TotalTokens))
+		}
+		if c := s.Config; c != nil && c.LastError != "" {
+			e.field("config", c.LastError)
+		} else if c != nil && len(c.Pending) > 0 {
+			e.field("config", "waits for a restart: "+strings.Join(c.Pending, ", "))
+		}
+		return nil
+	})
+}
+
+// health asks whether all is well. The exit code is the answer.
+func health(ctx context.Context, e *Env, a *Args) error {
+	l, err := dial(ctx, e, a, nil)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	var h wire.Health
+	raw, err := l.ask(ctx, "health", &wire.HealthQuery{Probe: a.Has("probe")}, &h)
+	switch {
+	case err != nil:
+		return err
+	case !h.OK:
+		return &Error{Code: "UNHEALTHY", Msg: "the gateway is not well: " + strings.Join(h.Problems, "; "), Body: raw}
+	case e.JSON:
+		return e.printJSON(raw)
+	}
+	for _, p := range h.Problems {
+		e.Warn("%s", p)
+	}
+	return e.printf("OK (%dms)\n", h.DurationMs)
+}
+
+// ports prints the block of ports of a base port.
+func ports(_ context.Context, e *Env, a *Args) error {
+	base, err := a.Port()
+	if err != nil {
+		return err
+	}
+	p, err := e.Paths()
+	if err != nil {
+		return err
+	}
+	if i, running, _ := store.ReadInstance(p.StateDir); base == 0 && running {
+		base = i.Port
+	}
+	if base, err = config.Port(base, e.Lookup, e.config(p)); err != nil {
+		return usage("%v", err)
+	}
+	block, err := config.Block(base)
+	if err != nil {
+		return usage("%v", err)
+	}
+	type row struct {
+		Name  string `json:"name"`
+		First int    `json:"first"`
+		Last  int    `json:"last"`
+		Bind  string `json:"bind"`
+		Doc   string `json:"doc"`
+	}
+	var list []row
+	var rows [][]string
+	for _, r := range block {
+		list = append(list, row{r.Name, r.First, r.Last, r.Bind, r.Doc})
+		span := fmt.Sprint(r.First)
+		if r.Last != r.First {
+			span += fmt.Sprintf("-%d", r.Last)
+		}
+		rows = append(rows, []string{span, r.Name, r.Bind, r.Doc})
+	}
+	if e.JSON {
+		return e.printJSON(map[string]any{"base": base, "ports": list})
+	}
+	return e.table([]string{"PORT", "NAME", "BIND", "WHAT"}, rows)
+}
+
+// field writes one line of a report; without a name it continues the one above.
+func (e *Env) field(name, value string) {
+	if value != "" {
+		e.printf("%-12s %s\n", name, oneLine(value))
+	}
+}
+
+// verdict is field for a value that begins with a word in colour.
+func (e *Env) verdict(name, sgr, word, rest string) {
+	e.printf("%-12s %s%s\n", name, e.paint(e.OutTTY, sgr, word), oneLine(rest))
+}
+
+// ago says how long since a time in Unix milliseconds.
+func (e *Env) ago(ms int64) string {
+	switch d := e.Now().Sub(time.UnixMilli(ms)); {
+	case ms <= 0:
+		return "never"
+	case d < 2*time.Second:
+		return "just now"
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s ago", int(d.Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min ago", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h ago", int(d.Hours()))
+	default:
+		return fmt.Sprintf("%d days ago", int(d.Hours()/24))
+	}
+}

@@ -427,7 +427,7 @@ func escape(b []byte) (n int, problem string) {
 	return 0, "lone surrogate"
 }
 
-// hex4 returns the value of the \uXXXX at the start of b, -1 if there is none.
+// hex4 returns the value of the \u escape at the start of b, -1 if there is none.
 func hex4(b []byte) rune {
 	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
 		return -1

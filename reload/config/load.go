@@ -5,8 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"reflect"
 	"unicode/utf8"
@@ -20,8 +18,8 @@ type Source struct {
 	// ReadFile reads at most limit bytes of a regular file. With secret set it
 	// refuses a file that is not ours or that others may read. It is asked for
 	// the configuration itself and systemd credentials (secret false) and for
-	// file:PATH secrets (secret true). Nil reads without those checks, and
-	// no secrets.
+	// file:PATH secrets (secret true). Load needs it; without it Parse refuses
+	// secrets in files.
 	ReadFile func(path string, limit int64, secret bool) ([]byte, error)
 }
 
@@ -45,28 +43,11 @@ type Loaded struct {
 // gateway secret is no problem here, since half of the commands need none;
 // Gateway.Auth.Missing tells, and a gateway must not start then.
 func Load(src Source) (*Loaded, error) {
-	read := src.ReadFile
-	if read == nil {
-		read = readPlain
-	}
-	raw, err := read(src.Path, maxFile, false)
+	raw, err := src.ReadFile(src.Path, maxFile, false)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
 	return Parse(src.Path, raw, src)
-}
-
-func readPlain(path string, limit int64, _ bool) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s: larger than %d bytes", path, limit)
-	}
-	return data, err
 }
 
 // Parse is Load for text that is at hand; name is what problems call it. Of

@@ -3,6 +3,8 @@ package agent
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -231,10 +233,14 @@ const (
 // secrets that were sent along, printable, one line, short.
 func (r *modelRequest) clean(msg string) string {
 	msg = msg[:min(len(msg), readBytes)]
-	msg = redact(msg, r.Model.APIKey.Reveal())
+	secrets := []string{r.Model.APIKey.Reveal()}
 	for _, v := range r.Model.Headers {
-		for _, word := range strings.Fields(v.Reveal()) {
-			msg = redact(msg, word)
+		secrets = append(secrets, strings.Fields(v.Reveal())...)
+	}
+	for _, secret := range secrets {
+		msg = redact(msg, secret)
+		for _, form := range encodings(secret) {
+			msg = redact(msg, form)
 		}
 	}
 	var b strings.Builder
@@ -260,6 +266,23 @@ func (r *modelRequest) clean(msg string) string {
 		n++
 	}
 	return b.String()
+}
+
+// encodings are other shapes in which a provider may repeat a secret: hex, and
+// base64 in both alphabets (RFC 4648 §4, §5), wherever the secret begins in the
+// text that was encoded. What is next to it shapes the first and last letters.
+func encodings(secret string) []string {
+	if len(secret) < secretPart {
+		return nil
+	}
+	out := []string{hex.EncodeToString([]byte(secret))}
+	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+		for before := range 3 {
+			text := enc.EncodeToString(append(make([]byte, before), secret...))
+			out = append(out, text[(before*8+5)/6:len(text)-1])
+		}
+	}
+	return out
 }
 
 // redact replaces secret in msg, and each longer piece of it: providers quote

@@ -1,0 +1,177 @@
+package gateway
+
+import (
+	"bufio"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"openclaw/wire"
+)
+
+// A dialogue in testdata/rpc is run against a whole gateway, one line at a time:
+//
+//	config TEXT      the configuration, JSON5; before everything else
+//	> MESSAGE        the client sends a message
+//	< PATTERN        the next message it gets; * stands for anything
+//	close CODE TEXT  the next thing it gets is a Close
+//	wait DURATION    time passes
+//	signal NAME      the gateway is told to stop
+//	exit ok|restart  it has ended so
+//
+// A word before > and < names a client other than the first. Everything that
+// a line sets off has happened before the next line is looked at.
+func TestDialogues(t *testing.T) {
+	files, err := filepath.Glob("../testdata/rpc/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no dialogues", err)
+	}
+	for _, f := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) {
+			raw, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			synctest.Test(t, func(t *testing.T) { runDialogue(t, string(raw)) })
+		})
+	}
+}
+
+// talker is one client of a dialogue.
+type talker struct {
+	conn *wire.Conn
+	got  []string // messages, and how it ended
+	next int
+	msgs chan string
+}
+
+func (d *dialogue) talker(name string) *talker {
+	if c := d.clients[name]; c != nil {
+		return c
+	}
+	c := &talker{conn: d.r.dial(), msgs: make(chan string, 1000)}
+	d.clients[name] = c
+	go func() {
+		for {
+			msg, err := c.conn.ReadMessage()
+			var ce *wire.CloseError
+			if errors.As(err, &ce) {
+				c.msgs <- strings.TrimSpace("close " + strconv.Itoa(ce.Code) + " " + ce.Reason)
+				return
+			}
+			c.msgs <- string(msg)
+		}
+	}()
+	return c
+}
+
+// take returns the next thing the client got.
+func (c *talker) take() string {
+	select {
+	case m := <-c.msgs:
+		return m
+	default:
+		return "nothing"
+	}
+}
+
+type dialogue struct {
+	r       *running
+	clients map[string]*talker
+}
+
+func runDialogue(t *testing.T, text string) {
+	config := ""
+	var d *dialogue
+	begin := func() {
+		if d != nil {
+			return
+		}
+		l := newPipeListener()
+		o := testOptions(t, config)
+		o.listen = func(int) ([]net.Listener, error) { return []net.Listener{l}, nil }
+		r := start(t, o)
+		r.dialer = l.dial
+		d = &dialogue{r: r, clients: map[string]*talker{}}
+	}
+	sc := bufio.NewScanner(strings.NewReader(text))
+	for n := 1; sc.Scan(); n++ {
+		line := sc.Text()
+		if strings.TrimSpace(line) == "" || line[0] == '#' {
+			continue
+		}
+		word, rest, _ := strings.Cut(line, " ")
+		synctest.Wait()
+		switch {
+		case word == "config":
+			config = rest
+			continue
+		case word == "wait":
+			begin()
+			pause, err := time.ParseDuration(rest)
+			if err != nil {
+				t.Fatalf("line %d: %v", n, err)
+			}
+			time.Sleep(pause) // of the bubble's clock
+		case word == "signal":
+			d.r.stop(Signal{rest})
+		case word == "exit":
+			want := map[string]error{"ok": nil, "restart": ErrRestart}[rest]
+			if err := d.r.wait(); !errors.Is(err, want) {
+				t.Fatalf("line %d: Run returned %v", n, err)
+			}
+		case word == "close":
+			if got := d.talker("").take(); !matches(line, got) {
+				t.Fatalf("line %d:\nwant %s\ngot  %s", n, line, got)
+			}
+		case strings.HasSuffix(word, ">"):
+			begin()
+			c := d.talker(strings.TrimSuffix(word, ">"))
+			if err := c.conn.Send([]byte(rest)); err != nil {
+				t.Fatalf("line %d: %v", n, err)
+			}
+		case strings.HasSuffix(word, "<"):
+			begin()
+			c := d.talker(strings.TrimSuffix(word, "<"))
+			synctest.Wait()
+			if got := c.take(); !matches(rest, got) {
+				t.Fatalf("line %d:\nwant %s\ngot  %s", n, rest, got)
+			}
+		default:
+			t.Fatalf("line %d: unknown word %q", n, word)
+		}
+	}
+	synctest.Wait()
+	for name, c := range d.clients {
+		if m := c.take(); m != "nothing" && !strings.HasPrefix(m, "close") {
+			t.Errorf("client %q got more: %s", name, m)
+		}
+		c.conn.Close(1000, "")
+	}
+}
+
+// matches compares with a pattern in which * stands for anything.
+func matches(pattern, s string) bool {
+	parts := strings.Split(pattern, "*")
+	if len(parts) == 1 {
+		return pattern == s
+	}
+	if !strings.HasPrefix(s, parts[0]) {
+		return false
+	}
+	s = s[len(parts[0]):]
+	for _, p := range parts[1 : len(parts)-1] {
+		i := strings.Index(s, p)
+		if i < 0 {
+			return false
+		}
+		s = s[i+len(p):]
+	}
+	return strings.HasSuffix(s, parts[len(parts)-1])
+}

@@ -1,0 +1,310 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"openclaw/wire"
+)
+
+// Presence changes are told together: at most one event in this time, and
+// telling takes at most a third of the time, however many listen.
+const (
+	presenceInterval = 100 * time.Millisecond
+	presenceShare    = 3
+)
+
+// Memory goes back to the system when the number of connections has changed by
+// trimStep and then not at all for trimAfter.
+const (
+	trimStep  = 500
+	trimAfter = time.Second
+)
+
+// pendingPerKey bounds the unauthenticated connections from one address.
+const pendingPerKey = 16
+
+// hub is who is connected, and what all of them are told. It never waits for a
+// peer: sending only queues.
+type hub struct {
+	log *slog.Logger
+
+	mu       sync.Mutex // guards what follows; not held while anything is sent
+	peers    map[*peer]struct{}
+	list     []*peer            // the same as peers, or nil; never changed, only replaced
+	upgraded map[*peer]struct{} // not yet past their hello
+	serving  sync.WaitGroup     // goroutines of peers; grows under mu, before closed
+	closed   bool
+	leave    func(*peer) // makes a peer leave; set with closed
+	pending  map[addrKey]int
+	admitted int // peers that have their place, in peers or about to be
+	version  wire.StateVersion
+	presence presence
+
+	joined  atomic.Int32  // len(peers)
+	changed chan struct{} // holds a token while a presence change waits to be told
+	recheck chan struct{} // holds a token while health is to be looked at
+}
+
+func newHub(log *slog.Logger, self wire.Presence) *hub {
+	return &hub{
+		log: log, peers: map[*peer]struct{}{}, upgraded: map[*peer]struct{}{}, pending: map[addrKey]int{},
+		version: wire.StateVersion{Presence: 1, Health: 1}, presence: newPresence(self),
+		changed: make(chan struct{}, 1), recheck: make(chan struct{}, 1),
+	}
+}
+
+// run tells peers what time brings, until ctx ends.
+func (h *hub) run(ctx context.Context, tick time.Duration, refresh func()) error {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	pause := time.NewTimer(0) // runs while no presence event may be sent
+	defer pause.Stop()
+	quiet := time.NewTimer(trimAfter) // runs since the last presence change
+	defer quiet.Stop()
+	ready, waiting := false, false
+	trimmed := 0 // connections at the last trim
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-ticker.C:
+			emit(h, evTick(), wire.Tick{Ts: now.UnixMilli()})
+			refresh()
+		case <-h.recheck:
+			refresh()
+		case <-pause.C:
+			ready = true
+		case <-h.changed:
+			waiting = true
+			quiet.Reset(trimAfter)
+		case <-quiet.C:
+			if n := h.count(); n >= trimmed+trimStep || n <= trimmed-trimStep {
+				debug.FreeOSMemory() // what so many handshakes or farewells left behind
+				trimmed = n
+			}
+		}
+		if ready && waiting {
+			start := time.Now()
+			h.tellPresence()
+			pause.Reset(max(presenceInterval, (presenceShare-1)*time.Since(start)))
+			ready, waiting = false, false
+		}
+	}
+}
+
+// enter takes a place for a connection that has yet to authenticate.
+func (h *hub) enter(p *peer, maxPending int) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed || len(h.upgraded) >= maxPending || h.pending[p.from.key] >= pendingPerKey {
+		return false
+	}
+	h.upgraded[p] = struct{}{}
+	h.pending[p.from.key]++
+	h.serving.Add(1)
+	return true
+}
+
+// opened gives a peer that has entered its connection.
+func (h *hub) opened(p *peer, conn *wire.Conn) {
+	h.mu.Lock()
+	p.conn = conn
+	leave := h.leave
+	h.mu.Unlock()
+	if leave != nil {
+		leave(p)
+	}
+}
+
+// left ends what enter began, after the peer's last deed.
+func (h *hub) left() { h.serving.Done() }
+
+// close lets nobody in any more and makes everybody leave. The channel is
+// closed when all are gone.
+func (h *hub) close(leave func(*peer)) <-chan struct{} {
+	h.mu.Lock()
+	h.closed, h.leave = true, leave
+	all := make([]*peer, 0, len(h.peers)+len(h.upgraded))
+	for p := range h.peers {
+		all = append(all, p)
+	}
+	for p := range h.upgraded {
+		if p.conn != nil { // else opened makes it leave
+			all = append(all, p)
+		}
+	}
+	h.mu.Unlock()
+	for _, p := range all {
+		leave(p)
+	}
+	gone := make(chan struct{})
+	go func() {
+		h.serving.Wait()
+		close(gone)
+	}()
+	return gone
+}
+
+// admit takes a place for an authenticated client and gives back the other one.
+func (h *hub) admit(p *peer, maxConnections int) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.admitted >= maxConnections {
+		return false
+	}
+	h.admitted++
+	p.admitted = true
+	h.leavePendingLocked(p)
+	return true
+}
+
+// join makes an admitted peer, which has its hello, hear events.
+func (h *hub) join(p *peer) {
+	h.mu.Lock()
+	h.peers[p], h.list = struct{}{}, nil
+	h.joined.Store(int32(len(h.peers)))
+	h.presence.connected(p)
+	h.presenceChangedLocked()
+	leave := h.leave
+	h.mu.Unlock()
+	if leave != nil { // close did not find it: it was in neither set
+		leave(p)
+	}
+}
+
+// remove forgets a peer in whatever state it is.
+func (h *hub) remove(p *peer) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.leavePendingLocked(p)
+	if p.admitted {
+		p.admitted = false
+		h.admitted--
+	}
+	if _, joined := h.peers[p]; joined {
+		delete(h.peers, p)
+		h.list = nil
+		h.joined.Store(int32(len(h.peers)))
+		h.presence.disconnected(p)
+		h.presenceChangedLocked()
+	}
+}
+
+func (h *hub) leavePendingLocked(p *peer) {
+	if _, ok := h.upgraded[p]; !ok {
+		return
+	}
+	delete(h.upgraded, p)
+	if h.pending[p.from.key]--; h.pending[p.from.key] == 0 {
+		delete(h.pending, p.from.key)
+	}
+}
+
+// everyone returns the connected peers. The slice is not to be changed.
+func (h *hub) everyone() []*peer {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.list == nil {
+		h.list = make([]*peer, 0, len(h.peers))
+		for p := range h.peers {
+			h.list = append(h.list, p)
+		}
+	}
+	return h.list
+}
+
+func (h *hub) empty() bool { return h.joined.Load() == 0 }
+
+// count is how many clients are past their hello.
+func (h *hub) count() int { return int(h.joined.Load()) }
+
+func (h *hub) stateVersion() wire.StateVersion {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.version
+}
+
+// broadcast sends an event to every peer whose scopes allow it, framed once
+// per dialect. A peer that cannot take it is closed by its own connection.
+func (h *hub) broadcast(e event) {
+	if e.versioned {
+		e.version = h.stateVersion()
+	}
+	framed := map[dialect]*wire.Prepared{}
+	for _, p := range h.everyone() {
+		if !p.scopes.Allow(e.scope) || e.dropIfSlow && p.lags() {
+			continue
+		}
+		f := framed[p.dialect]
+		if f == nil {
+			f = wire.Prepare(p.dialect.event(&e))
+			framed[p.dialect] = f
+		}
+		p.conn.SendPrepared(f) // its error is the reader's to see
+	}
+}
+
+// healthChanged counts a new health snapshot and sends it.
+func (h *hub) healthChanged(payload []byte) {
+	h.mu.Lock()
+	h.version.Health++
+	h.mu.Unlock()
+	if !h.empty() {
+		h.broadcast(evHealth().with(payload))
+	}
+}
+
+// upsertPresence sets the entry that a client reports of somebody.
+func (h *hub) upsertPresence(e wire.Presence) {
+	h.mu.Lock()
+	h.presence.upsert(e)
+	h.presenceChangedLocked()
+	h.mu.Unlock()
+}
+
+func (h *hub) presenceChangedLocked() {
+	h.version.Presence++
+	h.presence.encoded = nil
+	select {
+	case h.changed <- struct{}{}:
+	default: // one token tells of all changes
+	}
+}
+
+// encodedPresence is the answer to system-presence, encoded once per version.
+func (h *hub) encodedPresence() preEncoded {
+	h.mu.Lock()
+	list, version := h.presence.encoded, h.version.Presence
+	var entries []wire.Presence
+	if list == nil {
+		entries = h.presence.entries(time.Now())
+	}
+	h.mu.Unlock()
+	if list != nil {
+		return list
+	}
+	list, err := encodeJSON(entries)
+	if err != nil {
+		h.log.Error("presence not encoded", "err", err)
+		return preEncoded("[]")
+	}
+	h.mu.Lock()
+	if h.version.Presence == version {
+		h.presence.encoded = list
+	}
+	h.mu.Unlock()
+	return list
+}
+
+func (h *hub) tellPresence() {
+	if h.empty() {
+		return
+	}
+	payload := append(append([]byte(`{"presence":`), h.encodedPresence()...), '}')
+	h.broadcast(evPresence().with(payload))
+}

@@ -1,0 +1,175 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"reflect"
+	"runtime/debug"
+
+	"openclaw/gateway/agent"
+	"openclaw/gateway/store"
+	"openclaw/wire"
+)
+
+// method is one row of the table that requests are dispatched by.
+type method struct {
+	name   string
+	scope  wire.Scope
+	doc    string
+	params reflect.Type
+	result reflect.Type
+	inline bool // cheap and never waits: runs on the connection's reader
+	stages bool // answers twice: an acknowledgement, then the result
+
+	// call decodes the params and runs the handler. Both a result and an error
+	// may come back; both are then sent. ack sends an earlier answer with the
+	// same id; it is nil where there is one answer.
+	call func(ctx context.Context, g *Gateway, p *peer, params wire.Raw, ack func(any)) (any, error)
+}
+
+// preEncoded is a result that is JSON already and sent as it is. A handler
+// declares it as its result type where answers are shared.
+type preEncoded []byte
+
+type methodOption func(*method)
+
+// inline marks a handler that neither waits nor computes for long: it runs on
+// the connection's reader, which spares the hand-over to another goroutine.
+func inline(m *method) { m.inline = true }
+
+// rpc makes a row of a handler. Params and result types come from its shape.
+func rpc[P, R any](name string, scope wire.Scope, doc string, h func(*Gateway, context.Context, *peer, *P) (R, error), opts ...methodOption) method {
+	return newMethod[P, R](name, scope, doc, func(ctx context.Context, g *Gateway, p *peer, params wire.Raw, _ func(any)) (any, error) {
+		in, err := decodeParams[P](name, params)
+		if err != nil {
+			return nil, err
+		}
+		return result(h(g, ctx, p, in))
+	}, opts)
+}
+
+// staged makes a row of a handler that acknowledges first: what it passes to
+// ack is sent at once, what it returns is the final answer, with the same id.
+func staged[P, R any](name string, scope wire.Scope, doc string, h func(g *Gateway, ctx context.Context, p *peer, in *P, ack func(any)) (R, error), opts ...methodOption) method {
+	m := newMethod[P, R](name, scope, doc, func(ctx context.Context, g *Gateway, p *peer, params wire.Raw, ack func(any)) (any, error) {
+		in, err := decodeParams[P](name, params)
+		if err != nil {
+			return nil, err
+		}
+		return result(h(g, ctx, p, in, ack))
+	}, opts)
+	m.stages = true
+	return m
+}
+
+func newMethod[P, R any](name string, scope wire.Scope, doc string, call func(context.Context, *Gateway, *peer, wire.Raw, func(any)) (any, error), opts []methodOption) method {
+	m := method{name: name, scope: scope, doc: doc, params: reflect.TypeFor[P](), result: reflect.TypeFor[R](), call: call}
+	for _, o := range opts {
+		o(&m)
+	}
+	return m
+}
+
+// result drops a nil pointer that stands beside an error, so that «no payload»
+// and «payload null» stay apart.
+func result[R any](r R, err error) (any, error) {
+	if err != nil && reflect.ValueOf(&r).Elem().IsZero() {
+		return nil, err
+	}
+	return r, err
+}
+
+func decodeParams[P any](name string, params wire.Raw) (*P, error) {
+	in := new(P)
+	if e := wire.DecodeParams(name, params, in); e != nil {
+		return nil, e
+	}
+	return in, nil
+}
+
+// asWire turns any error into what a client is told. The cause of one that is
+// not the client's to know stays in the log, under the id that the client gets.
+func (g *Gateway) asWire(err error) *wire.Error {
+	if e := knownError(err); e != nil {
+		if errors.Is(err, store.ErrNoSpace) {
+			g.log.Error("not stored", "err", err)
+			g.health.recheck()
+		}
+		return e
+	}
+	id := randomID(6)
+	g.log.Error("request failed", "req", id, "err", err)
+	return wire.Unavailable("internal error (request %s)", id)
+}
+
+// asWireQuiet is asWire for an error that somebody else logs.
+func asWireQuiet(err error) *wire.Error {
+	if e := knownError(err); e != nil {
+		return e
+	}
+	return wire.Unavailable("internal error")
+}
+
+// knownError gives errors of the packages below their codes, here and nowhere
+// else. It returns nil for any other.
+func knownError(err error) *wire.Error {
+	var we *wire.Error
+	switch {
+	case errors.As(err, &we):
+		return we
+	case errors.Is(err, agent.ErrDraining):
+		return stopping()
+	case errors.Is(err, agent.ErrBusy):
+		e := wire.Unavailable("%s", err)
+		e.RetryAfterMs = 1000
+		return e
+	case errors.Is(err, agent.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+		return wire.AgentTimeout("%s", err)
+	case errors.Is(err, agent.ErrModel):
+		e := wire.Unavailable("%s", err)
+		retry, after := agent.RetryAdvice(err)
+		e.Retryable, e.RetryAfterMs = retry, after.Milliseconds()
+		return e
+	case errors.Is(err, store.ErrNoSpace):
+		return wire.Unavailable("no space left on the gateway's disk")
+	case errors.Is(err, errStopping):
+		return stopping()
+	case errors.Is(err, context.Canceled), errors.Is(err, errGone):
+		return wire.Unavailable("cancelled")
+	}
+	for _, refused := range []error{
+		agent.ErrUnknownAgent, agent.ErrUnknownModel, agent.ErrUnknownSession, agent.ErrInvalidKey, agent.ErrAgentMismatch,
+		agent.ErrMainSession, agent.ErrLabelInUse, agent.ErrEmpty, agent.ErrInvalidTurn, agent.ErrTooLong,
+	} {
+		if errors.Is(err, refused) {
+			return wire.InvalidRequest("%s", err)
+		}
+	}
+	return nil
+}
+
+// stopping is the answer to new work while the gateway stops.
+func stopping() *wire.Error {
+	e := wire.Unavailable("gateway is shutting down")
+	e.RetryAfterMs = 2000
+	return e
+}
+
+// contained turns a panic of a handler into its answer and one logged stack.
+// It is deferred.
+func (g *Gateway) contained(what string, err *error) {
+	if v := recover(); v != nil {
+		id := randomID(6)
+		g.log.Error("panic contained", "method", what, "req", id, "err", v, "stack", string(debug.Stack()))
+		*err = wire.Unavailable("internal error (request %s)", id)
+	}
+}
+
+// randomID returns n random bytes in hex.
+func randomID(n int) string {
+	b := make([]byte, n)
+	rand.Read(b) // never fails (crypto/rand)
+	return hex.EncodeToString(b)
+}

@@ -1,0 +1,37 @@
+package gateway
+
+import "openclaw/wire"
+
+// methodTable lists every request that a connection may make after connect.
+// Dispatch, the scope check, help and the reference come from here. It is a
+// function, not a variable, so that a handler may read it.
+func methodTable() []method {
+	return []method{
+		rpc("health", wire.ScopeNone, "Health snapshot, from the cache unless probe asks for a fresh one.", (*Gateway).healthGet, inline),
+		rpc("status", wire.ScopeRead, "Process, sessions and configuration in one answer.", (*Gateway).status),
+		rpc("system-presence", wire.ScopeRead, "Who is connected; the gateway itself is the first entry.", (*Gateway).systemPresence, inline),
+		rpc("system-event", wire.ScopeAdmin, "Set a presence entry (text begins with Node:) or tell the agent something with its next turn.", (*Gateway).systemEvent),
+		rpc("last-heartbeat", wire.ScopeRead, "The last time an agent was woken without a message; null where none was.", (*Gateway).lastHeartbeat, inline),
+		rpc("config.get", wire.ScopeRead, "The configuration as written and in effect, secrets redacted.", (*Gateway).configGet),
+		rpc("config.schema", wire.ScopeRead, "JSON Schema of the configuration.", (*Gateway).configSchema),
+		rpc("logs.tail", wire.ScopeRead, "Lines of the log from a byte cursor on.", (*Gateway).logsTail),
+		rpc("agents.list", wire.ScopeRead, "The configured agents.", (*Gateway).agentsList),
+		rpc("agent.identity.get", wire.ScopeRead, "How an agent presents itself.", (*Gateway).agentIdentity),
+		staged("agent", wire.ScopeWrite, "Run a turn: acknowledged at once, answered again when it ends. Ends with its connection.", (*Gateway).agentRun),
+		rpc("agent.wait", wire.ScopeWrite, "Wait for a run to end.", (*Gateway).agentWait),
+		rpc("chat.send", wire.ScopeWrite, "Start a turn in a session; answers once the message is stored. Outlives its connection.", (*Gateway).chatSend),
+		rpc("chat.history", wire.ScopeRead, "The messages of a session.", (*Gateway).chatHistory),
+		rpc("chat.abort", wire.ScopeWrite, "End the runs of a session, or one of them.", (*Gateway).chatAbort),
+		rpc("chat.inject", wire.ScopeAdmin, "Add an assistant's message that no model wrote.", (*Gateway).chatInject),
+		rpc("sessions.list", wire.ScopeRead, "Sessions, newest first.", (*Gateway).sessionsList),
+		rpc("sessions.preview", wire.ScopeRead, "The last messages of some sessions, shortened.", (*Gateway).sessionsPreview),
+		rpc("sessions.resolve", wire.ScopeRead, "Find a session by key, id or label.", (*Gateway).sessionsResolve),
+		rpc("sessions.patch", wire.ScopeAdmin, "Change a session's label, model or levels.", (*Gateway).sessionsPatch),
+		rpc("sessions.reset", wire.ScopeAdmin, "Begin a new conversation under a session's key.", (*Gateway).sessionsReset),
+		rpc("sessions.delete", wire.ScopeAdmin, "Forget a session; its transcript is renamed, not removed.", (*Gateway).sessionsDelete),
+		rpc("sessions.compact", wire.ScopeAdmin, "Show models only the newest messages of a session from now on.", (*Gateway).sessionsCompact),
+		rpc("models.list", wire.ScopeRead, "The models that turns may use.", (*Gateway).modelsRPC),
+		rpc("usage.status", wire.ScopeRead, "Quotas at the model providers, where one tells them.", (*Gateway).usageStatus),
+		rpc("usage.cost", wire.ScopeRead, "Tokens and cost per day.", (*Gateway).usageCost),
+	}
+}

@@ -1,0 +1,34 @@
+package gateway
+
+import (
+	"fmt"
+	"strings"
+
+	"openclaw/wire"
+)
+
+// Reference is the Markdown reference of methods, events, HTTP endpoints and
+// error codes, from the tables that the daemon runs on.
+func Reference() []byte {
+	var b strings.Builder
+	b.WriteString("### Methods\n\n| method | scope | does |\n|---|---|---|\n")
+	for _, m := range methodTable() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", m.name, scopeName(m.scope), m.doc)
+	}
+	b.WriteString("\n### Events\n\n| event | scope | tells |\n|---|---|---|\n")
+	for _, e := range eventTable() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", e.name, scopeName(e.scope), e.doc)
+	}
+	b.WriteString("\n### Error codes\n\n| code | retryable | HTTP | means |\n|---|---|---|---|\n")
+	for _, c := range wire.Codes() {
+		fmt.Fprintf(&b, "| `%s` | %v | %d | %s |\n", c.Code, c.Retryable, c.Status, c.Doc)
+	}
+	return []byte(b.String())
+}
+
+func scopeName(s wire.Scope) string {
+	if s == wire.ScopeNone {
+		return "–"
+	}
+	return "`" + string(s) + "`"
+}

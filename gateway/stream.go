@@ -1,0 +1,141 @@
+package gateway
+
+import (
+	"sync"
+	"time"
+
+	"openclaw/gateway/agent"
+	"openclaw/wire"
+)
+
+// deltaInterval is the least time between two events that show one run's text.
+// Each carries the whole text so far, so that sending one per token would cost
+// the square of the reply's length.
+const deltaInterval = 75 * time.Millisecond
+
+// streams turns the events of runs into the agent and chat events of the wire.
+// Text is shown at once when it begins and then at most every deltaInterval;
+// what waits is shown by a timer, or by the run's end at the latest.
+type streams struct {
+	hub *hub
+
+	mu   sync.Mutex // before hub.mu
+	runs map[*agent.Run]*runStream
+}
+
+// runStream is one run as its listeners have seen it.
+type runStream struct {
+	seq   int64  // of the last agent event
+	text  string // so far
+	shown int    // bytes of text that were sent
+	last  time.Time
+	timer *time.Timer // set while text waits
+}
+
+func newStreams(h *hub) *streams { return &streams{hub: h, runs: map[*agent.Run]*runStream{}} }
+
+// sink takes every event of every run. It never blocks on a client.
+func (s *streams) sink(ev agent.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.runs[ev.Run]
+	if r == nil {
+		r = &runStream{}
+		s.runs[ev.Run] = r
+	}
+	switch ev.Kind {
+	case agent.KindStart:
+		s.lifecycle(r, ev, wire.LifecycleData{Phase: wire.PhaseStart, StartedAt: ev.At.UnixMilli()})
+	case agent.KindModel:
+		s.lifecycle(r, ev, wire.LifecycleData{Phase: wire.PhaseModel, Provider: ev.Provider, Model: ev.Model})
+	case agent.KindDelta:
+		r.text = ev.Text
+		if wait := deltaInterval - ev.At.Sub(r.last); wait <= 0 {
+			s.show(r, ev.Run, ev.At)
+		} else if r.timer == nil {
+			r.timer = time.AfterFunc(wait, func() { s.flush(ev.Run) })
+		}
+	case agent.KindEnd, agent.KindError, agent.KindAborted:
+		s.end(r, ev)
+		delete(s.runs, ev.Run)
+	}
+}
+
+// flush shows text that waited, unless the run has ended meanwhile.
+func (s *streams) flush(run *agent.Run) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.runs[run]; r != nil {
+		r.timer = nil
+		s.show(r, run, time.Now())
+	}
+}
+
+// show sends the text that listeners do not have yet. mu is held.
+func (s *streams) show(r *runStream, run *agent.Run, at time.Time) {
+	if r.shown == len(r.text) {
+		return
+	}
+	delta := r.text[r.shown:]
+	r.shown, r.last = len(r.text), at
+	r.seq++
+	emit(s.hub, evAgent(), agentEvent(r, run, at, wire.StreamAssistant, wire.AssistantData{Text: r.text, Delta: delta}))
+	if run.SessionKey != "" {
+		emit(s.hub, evChatDelta(), wire.ChatEvent{
+			RunID: run.ID, SessionKey: run.SessionKey, AgentID: run.AgentID, Seq: r.seq,
+			State: wire.ChatStateDelta, DeltaText: delta, Message: chatMessage(r.text, at),
+		})
+	}
+}
+
+// end shows what waited and then how the run ended. mu is held.
+func (s *streams) end(r *runStream, ev agent.Event) {
+	if r.timer != nil {
+		r.timer.Stop()
+		r.timer = nil
+	}
+	s.show(r, ev.Run, ev.At)
+	res := ev.Result
+	data := wire.LifecycleData{Phase: wire.PhaseEnd, EndedAt: ev.At.UnixMilli(), StopReason: res.StopReason}
+	chat := wire.ChatEvent{RunID: ev.Run.ID, SessionKey: ev.Run.SessionKey, AgentID: ev.Run.AgentID, StopReason: res.StopReason}
+	switch ev.Kind {
+	case agent.KindEnd:
+		chat.State = wire.ChatStateFinal
+		if res.Text != "" {
+			chat.Message = chatMessage(res.Text, ev.At)
+			chat.Message.Provider, chat.Message.Model, chat.Message.StopReason = res.Provider, res.Model, res.StopReason
+		}
+		u := res.Usage
+		chat.Usage = &wire.ChatUsage{Input: u.Input, Output: u.Output, CacheRead: u.CacheRead, CacheWrite: u.CacheWrite, TotalTokens: u.TotalTokens}
+	case agent.KindAborted:
+		data.Aborted = true
+		chat.State = wire.ChatStateAborted
+		if res.Text != "" {
+			chat.Message = chatMessage(res.Text, ev.At)
+		}
+	case agent.KindError:
+		data.Phase, data.Error = wire.PhaseError, asWireQuiet(ev.Err).Message
+		chat.State, chat.ErrorMessage = wire.ChatStateError, data.Error
+	}
+	s.lifecycle(r, ev, data)
+	if ev.Run.SessionKey != "" {
+		chat.Seq = r.seq
+		emit(s.hub, evChat(), chat)
+	}
+}
+
+func (s *streams) lifecycle(r *runStream, ev agent.Event, data wire.LifecycleData) {
+	r.seq++
+	emit(s.hub, evAgent(), agentEvent(r, ev.Run, ev.At, wire.StreamLifecycle, data))
+}
+
+func agentEvent(r *runStream, run *agent.Run, at time.Time, stream string, data any) wire.AgentEvent {
+	return wire.AgentEvent{
+		RunID: run.ID, Seq: r.seq, Stream: stream, Ts: at.UnixMilli(), Data: data,
+		SessionKey: run.SessionKey, AgentID: run.AgentID, SessionID: run.SessionID,
+	}
+}
+
+func chatMessage(text string, at time.Time) *wire.ChatMessage {
+	return &wire.ChatMessage{Role: "assistant", Content: []wire.ChatPart{{Type: "text", Text: text}}, Timestamp: at.UnixMilli()}
+}

@@ -1,0 +1,140 @@
+// Clients that other people wrote, against the built binary: OpenAI's own
+// library over HTTP, and ws over WebSocket.
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { after, before, test } from "node:test";
+import OpenAI from "openai";
+import WebSocket from "ws";
+import { gateway, provider, token } from "./gateway.mjs";
+
+let up, gw, openai;
+before(async () => {
+  up = await provider();
+  gw = await gateway(up.url);
+  openai = new OpenAI({ apiKey: token, baseURL: `${gw.base}/v1`, maxRetries: 0 });
+});
+after(async () => {
+  assert.equal(await gw.stop(), 0);
+  up.stop();
+});
+
+const tools = ["weather", "time"].map((name) => ({
+  type: "function",
+  function: { name, description: name, parameters: { type: "object", properties: { city: { type: "string" } } } },
+}));
+
+test("a completion, whole and streamed, is the same text with its usage", async () => {
+  const messages = [{ role: "user", content: "Grüezi 你好" }];
+  const whole = await openai.chat.completions.create({ model: "openclaw", messages });
+  assert.equal(whole.choices[0].message.content, "you said: Grüezi 你好 🦀");
+  assert.equal(whole.choices[0].finish_reason, "stop");
+  assert.deepEqual([whole.usage.prompt_tokens, whole.usage.completion_tokens], [11, 7]);
+
+  let text = "", usage, finish;
+  for await (const c of await openai.chat.completions.create({ model: "openclaw", messages, stream: true, stream_options: { include_usage: true } })) {
+    text += c.choices[0]?.delta?.content ?? "";
+    finish = c.choices[0]?.finish_reason ?? finish;
+    usage = c.usage ?? usage;
+  }
+  assert.equal(text, whole.choices[0].message.content);
+  assert.equal(finish, "stop");
+  assert.equal(usage.total_tokens, 18);
+});
+
+for (const stream of [false, true]) {
+  test(`three turns with parallel tool calls, ${stream ? "streamed" : "whole"}`, async () => {
+    const messages = [{ role: "user", content: "call them" }];
+    const ask = async () => {
+      if (!stream) return (await openai.chat.completions.create({ model: "openclaw/main", messages, tools })).choices[0];
+      const s = openai.chat.completions.stream({ model: "openclaw/main", messages, tools });
+      return (await s.finalChatCompletion()).choices[0];
+    };
+    const first = await ask();
+    assert.equal(first.finish_reason, "tool_calls");
+    assert.deepEqual(first.message.tool_calls.map((c) => [c.function.name, JSON.parse(c.function.arguments).city]), [["weather", "Biel"], ["time", "Biel"]]);
+    messages.push({ role: "assistant", tool_calls: first.message.tool_calls.map(({ id, type, function: f }) => ({ id, type, function: { name: f.name, arguments: f.arguments } })) });
+    for (const c of first.message.tool_calls) messages.push({ role: "tool", tool_call_id: c.id, content: `${c.function.name} ok` });
+    const second = await ask();
+    assert.equal(second.message.content, "results: weather ok,time ok");
+    messages.push({ role: "assistant", content: second.message.content }, { role: "user", content: "thanks" });
+    const third = await ask();
+    assert.equal(third.message.content, "you said: thanks 🦀");
+  });
+}
+
+test("an image reaches the model", async () => {
+  const png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+  const r = await openai.chat.completions.create({
+    model: "openclaw",
+    messages: [{ role: "user", content: [{ type: "text", text: "see " }, { type: "image_url", image_url: { url: `data:image/png;base64,${png}` } }] }],
+  });
+  assert.equal(r.choices[0].message.content, "you said: see <image_url> 🦀");
+  assert.equal(up.requests.at(-1).messages.at(-1).content.find((c) => c.type === "image_url").image_url.url, `data:image/png;base64,${png}`);
+});
+
+test("leaving ends the upstream request at once", async () => {
+  const gone = new Promise((done) => (up.onClose = done));
+  const s = await openai.chat.completions.create({ model: "openclaw", messages: [{ role: "user", content: "hang" }], stream: true });
+  for await (const c of s) {
+    if (c.choices[0]?.delta?.content === "begun") break; // leaving the loop aborts the request
+  }
+  const left = performance.now();
+  await gone;
+  assert.ok(performance.now() - left < 1000, "the provider saw the end of the request late");
+});
+
+test("errors are the library's own types", async () => {
+  const bad = new OpenAI({ apiKey: "wrong-token-wrong-token-wrong-token", baseURL: `${gw.base}/v1`, maxRetries: 0 });
+  await assert.rejects(bad.models.list(), OpenAI.AuthenticationError);
+  await assert.rejects(openai.chat.completions.create({ model: "gpt-4", messages: [{ role: "user", content: "x" }] }), OpenAI.BadRequestError);
+  await assert.rejects(openai.chat.completions.create({ model: "openclaw", messages: [] }), OpenAI.BadRequestError);
+});
+
+test("models are the agents", async () => {
+  const ids = [];
+  for await (const m of openai.models.list()) ids.push(m.id);
+  assert.deepEqual(ids, ["openclaw", "openclaw/default", "openclaw/main"]);
+});
+
+async function connect() {
+  const ws = new WebSocket(`ws://127.0.0.1:${gw.port}/`);
+  const frames = [];
+  ws.on("message", (m) => (frames.push(JSON.parse(m)), ws.emit("frame")));
+  const frame = async (pick) => {
+    for (;;) {
+      const i = frames.findIndex(pick);
+      if (i >= 0) return frames.splice(i, 1)[0];
+      await once(ws, "frame");
+    }
+  };
+  await frame((f) => f.event === "connect.challenge");
+  ws.send(JSON.stringify({ type: "req", id: "connect-1", method: "connect", params: { auth: { token } } }));
+  const hello = await frame((f) => f.id === "connect-1");
+  return { ws, frame, hello, call: (id, method, params) => ws.send(JSON.stringify({ type: "req", id, method, params })) };
+}
+
+test("ws: the manual's connect, a turn in two answers, and its events", async () => {
+  const c = await connect();
+  assert.equal(c.hello.ok, true);
+  const { presence, health, stateVersion, uptimeMs, policy } = c.hello.payload;
+  assert.deepEqual([presence, health, policy.sandbox, policy.tools], ["available", "healthy", "non-main", ["exec", "read", "write"]]);
+  assert.ok(Number.isInteger(stateVersion) && Number.isInteger(uptimeMs));
+  c.call("a1", "agent", { message: "hello", agentId: "main", idempotencyKey: "k1" });
+  assert.equal((await c.frame((f) => f.id === "a1")).payload.status, "accepted");
+  const final = await c.frame((f) => f.id === "a1");
+  assert.equal(final.payload.result.payloads[0].text, "you said: hello 🦀");
+  await c.frame((f) => f.event === "chat" && f.payload.state === "final");
+  c.call("h1", "chat.history", { sessionKey: "main" });
+  const history = await c.frame((f) => f.id === "h1");
+  assert.deepEqual(history.payload.messages.map((m) => m.role), ["user", "assistant"]);
+  c.ws.close();
+});
+
+test("ws: leaving ends the upstream request of agent", async () => {
+  const c = await connect();
+  const gone = new Promise((done) => (up.onClose = done));
+  c.call("a2", "agent", { message: "hang", agentId: "main", idempotencyKey: "k2" });
+  await c.frame((f) => f.event === "agent" && f.payload.data.text === "begun");
+  c.ws.terminate();
+  await gone;
+});

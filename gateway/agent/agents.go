@@ -54,19 +54,20 @@ type Agents struct {
 
 	mu       sync.Mutex // held for moments, never across I/O; taken before session.mu, never after
 	draining bool
-	active   int                 // sessions with turns, and stateless runs
-	sessions map[string]*session // in use, or idle and remembered
-	idle     []*session          // those without a user, longest idle first
-	evicted  []*session          // to be closed by unlock
-	runs     map[string]*Run     // from admission until forgotten
-	finished []finishedRun       // in the order in which they ended
-	kept     int                 // bytes of finished answers
-	order    uint64              // runs that were admitted
+	active   int                // sessions with turns, and stateless runs
+	sessions map[place]*session // in use, or idle and remembered
+	idle     []*session         // those without a user, longest idle first
+	evicted  []*session         // to be closed by unlock
+	runs     map[string]*Run    // from admission until forgotten
+	finished []finishedRun      // in the order in which they ended
+	kept     int                // bytes of finished answers
+	order    uint64             // runs that were admitted
 
 	described map[string]description // of transcripts, by session id
 
-	usageMu sync.Mutex // held while a report is made
-	usage   map[int]UsageReport
+	usageMu   sync.Mutex // held while a report is made
+	usage     UsageReport
+	usageDays int // that usage covers; 0 before the first
 }
 
 type finishedRun struct {
@@ -85,10 +86,9 @@ func New(o Options) *Agents {
 	}
 	return &Agents{
 		dir: o.Dir, config: o.Config, workspace: o.Workspace, log: o.Log, sink: o.Sink,
-		models:   newModels(o.Config, o.Log, o.Dial),
-		sessions: map[string]*session{},
-		runs:     map[string]*Run{},
-
+		models:    newModels(o.Config, o.Log, o.Dial),
+		sessions:  map[place]*session{},
+		runs:      map[string]*Run{},
 		described: map[string]description{},
 	}
 }
@@ -102,13 +102,18 @@ func New(o Options) *Agents {
 // A RunID that is known, running or lately finished, is not run again: its run
 // is returned, whatever else the turn says.
 //
-// A message that is a chat command (see Commands) is answered without a model,
+// A message that is a chat command is answered without a model,
 // ahead of waiting turns, and leaves no trace in the transcript.
 func (a *Agents) Start(ctx context.Context, t Turn) (*Run, error) {
-	if run := a.known(t.RunID); run != nil {
+	if run, ok := a.Find(t.RunID); ok {
 		return joined(ctx, run)
 	}
-	if ctx.Err() != nil {
+	a.mu.Lock()
+	draining := a.draining
+	a.mu.Unlock()
+	if draining {
+		return nil, ErrDraining
+	} else if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	cfg := a.config()
@@ -123,15 +128,18 @@ func (a *Agents) Start(ctx context.Context, t Turn) (*Run, error) {
 	if err := check(cfg, &t); err != nil {
 		return nil, err
 	}
+	var index *store.Sessions
 	if t.SessionKey == "" {
 		to.key = ""
+	} else if index, err = a.index(to); err != nil {
+		return nil, err
 	}
-	j := &turn{Turn: t, run: newRun(t.RunID, to), client: ctx, agent: agent, home: to.home}
+	j := &turn{Turn: t, run: newRun(t.RunID, to), client: ctx, agent: agent, to: to}
 	if to.key != "" {
 		j.command, j.args = a.commandOf(to.key, t.Messages)
 		j.run.Command = j.command != nil
 	}
-	s, other, err := a.admit(j, cfg)
+	s, other, err := a.admit(j, index, cfg.Gateway.Limits)
 	if other != nil {
 		return joined(ctx, other)
 	}
@@ -197,11 +205,11 @@ func check(cfg *config.Config, t *Turn) error {
 // admit reserves a place for a run: its id, and a place among the running
 // turns or in its session's mailbox. It returns the run that has the id
 // already, if there is one, and no session for what needs none.
-func (a *Agents) admit(t *turn, cfg *config.Config) (s *session, other *Run, err error) {
+func (a *Agents) admit(t *turn, index *store.Sessions, limits config.Limits) (s *session, other *Run, err error) {
 	a.mu.Lock()
 	defer a.unlock()
 	a.forgetLocked()
-	run, limits := t.run, cfg.Gateway.Limits
+	run := t.run
 	switch {
 	case a.runs[run.ID] != nil:
 		return nil, a.runs[run.ID], nil
@@ -214,7 +222,7 @@ func (a *Agents) admit(t *turn, cfg *config.Config) (s *session, other *Run, err
 		}
 		a.active++
 	default:
-		s = a.sessionLocked(run.SessionKey, t.home)
+		s = a.sessionLocked(t.to.place, index)
 		if s.turns == 0 && a.active >= limits.MaxRuns {
 			err = a.full()
 		} else if s.turns > limits.MaxQueuedTurns {
@@ -243,7 +251,7 @@ func (a *Agents) full() error {
 func (a *Agents) dismiss(s *session, run *Run, err error) {
 	a.mu.Lock()
 	delete(a.runs, run.ID)
-	a.unlock()
+	a.mu.Unlock()
 	a.leave(s)
 	a.release(s)
 	run.refused = err
@@ -255,7 +263,7 @@ func (a *Agents) dismiss(s *session, run *Run, err error) {
 // leave gives back a turn's place; s is nil for a stateless one.
 func (a *Agents) leave(s *session) {
 	a.mu.Lock()
-	defer a.unlock()
+	defer a.mu.Unlock()
 	if s != nil {
 		if s.turns--; s.turns > 0 {
 			return
@@ -271,12 +279,12 @@ func (a *Agents) release(s *session) {
 	a.releaseLocked(s)
 }
 
-// sessionLocked returns the session of key for use until releaseLocked.
-func (a *Agents) sessionLocked(key, home string) *session {
-	s := a.sessions[key]
-	if s == nil || s.home != home {
-		s = &session{agents: a, key: key, home: home}
-		a.sessions[key] = s
+// sessionLocked returns the session at p for use until releaseLocked.
+func (a *Agents) sessionLocked(p place, index *store.Sessions) *session {
+	s := a.sessions[p]
+	if s == nil {
+		s = &session{agents: a, place: p, index: index}
+		a.sessions[p] = s
 	}
 	if s.users++; s.users == 1 {
 		a.idle = slices.DeleteFunc(a.idle, func(i *session) bool { return i == s })
@@ -301,9 +309,7 @@ func (a *Agents) releaseLocked(s *session) {
 func (a *Agents) evictLocked(i int) {
 	s := a.idle[i]
 	a.idle = slices.Delete(a.idle, i, i+1)
-	if a.sessions[s.key] == s {
-		delete(a.sessions, s.key)
-	}
+	delete(a.sessions, s.place)
 	a.evicted = append(a.evicted, s)
 }
 
@@ -317,19 +323,27 @@ func (a *Agents) unlock() {
 	}
 }
 
-// use calls fn with the session of key.
-func (a *Agents) use(key, home string, fn func(*session) error) error {
+// at calls fn with the session that key means, in memory or not.
+func (a *Agents) at(key string, fn func(*session) error) (address, error) {
+	to, err := resolve(a.config(), key, "")
+	if err != nil {
+		return to, err
+	}
+	index, err := a.index(to)
+	if err != nil {
+		return to, err
+	}
 	a.mu.Lock()
-	s := a.sessionLocked(key, home)
-	a.unlock()
+	s := a.sessionLocked(to.place, index)
+	a.mu.Unlock()
 	defer a.release(s)
-	return fn(s)
+	return to, fn(s)
 }
 
 // Counts returns how many turns run now and how many wait behind them.
 func (a *Agents) Counts() (running, queued int) {
 	a.mu.Lock()
-	defer a.unlock()
+	defer a.mu.Unlock()
 	for _, s := range a.sessions {
 		queued += max(s.turns-1, 0)
 	}

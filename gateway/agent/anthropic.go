@@ -7,31 +7,23 @@ import (
 	"strings"
 )
 
-const anthropicVersion = "2023-06-01" // of the protocol, sent with each request
-
 // anthropic speaks Anthropic's messages protocol. The base URL may end in /v1
 // or leave it out.
 type anthropic struct{ up *upstream }
 
 func (c anthropic) stream(ctx context.Context, r *modelRequest, emit func(delta)) (*modelResult, error) {
-	endpoint, err := url.Parse(r.Model.BaseURL)
-	if err != nil {
-		return nil, r.failf(0, "baseUrl is not an http or https address")
-	}
-	path := "v1/messages"
-	if strings.HasSuffix(strings.TrimRight(endpoint.Path, "/"), "/v1") {
-		path = "messages"
-	}
-	body, err := anthropicBody(r)
-	if err != nil {
-		return nil, err
-	}
-	header := make(http.Header, 8)
-	header.Set("Anthropic-Version", anthropicVersion)
-	if !r.Model.APIKey.IsZero() {
-		header.Set("X-Api-Key", r.Model.APIKey.Reveal())
-	}
-	a, err := c.up.post(ctx, r, endpoint.JoinPath(path), header, body)
+	a, err := c.up.post(ctx, r, func(base *url.URL, h http.Header) (string, []byte, error) {
+		h.Set("Anthropic-Version", "2023-06-01")
+		if !r.Model.APIKey.IsZero() {
+			h.Set("X-Api-Key", r.Model.APIKey.Reveal())
+		}
+		path := "v1/messages"
+		if strings.HasSuffix(strings.TrimRight(base.Path, "/"), "/v1") {
+			path = "messages"
+		}
+		body, err := anthropicBody(r)
+		return path, body, err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -49,11 +41,13 @@ type anthropicParser struct {
 }
 
 type anthropicEvent struct {
-	Type    string           `json:"type"`
-	Index   int              `json:"index"`
-	Message anthropicMessage `json:"message"`
-	Block   anthropicBlock   `json:"content_block"`
-	Delta   struct {
+	Type    string `json:"type"`
+	Index   int    `json:"index"`
+	Message struct {
+		Usage *anthropicUsage `json:"usage"`
+	} `json:"message"`
+	Block anthropicBlock `json:"content_block"`
+	Delta struct {
 		Type        string `json:"type"`
 		Text        string `json:"text"`
 		Thinking    string `json:"thinking"`
@@ -66,10 +60,6 @@ type anthropicEvent struct {
 	// Of a whole message, where the server does not stream.
 	Content    []anthropicBlock `json:"content"`
 	StopReason string           `json:"stop_reason"`
-}
-
-type anthropicMessage struct {
-	Usage *anthropicUsage `json:"usage"`
 }
 
 type anthropicBlock struct {

@@ -202,7 +202,7 @@ func shownBlocks(r *modelRequest, content store.Content) []sentBlock {
 	var blocks []sentBlock
 	for _, p := range visible(r, content) {
 		switch {
-		case p.Type == store.PartImage:
+		case isImage(p):
 			blocks = append(blocks, sentBlock{Type: "image", Source: &imageSource{"base64", p.MimeType, p.Data}})
 		case strings.TrimSpace(p.Text) != "": // blank text is refused
 			blocks = append(blocks, sentBlock{Type: "text", Text: p.Text})

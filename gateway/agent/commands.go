@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -31,24 +32,6 @@ func commandTable() []command {
 	}
 }
 
-// CommandInfo describes a chat command.
-type CommandInfo struct{ Name, Args, Doc string }
-
-// Commands lists the chat commands.
-func Commands() []CommandInfo {
-	var infos []CommandInfo
-	for _, c := range commandTable() {
-		infos = append(infos, CommandInfo{"/" + c.name, c.args, c.doc})
-	}
-	return infos
-}
-
-// Who a command's answer is from, in the words of existing clients.
-const (
-	commandProvider = "openclaw"
-	commandModel    = "gateway-injected"
-)
-
 func findCommand(name string) *command {
 	for _, c := range commandTable() {
 		if name != "" && (c.name == name || c.alias == name) {
@@ -75,14 +58,13 @@ func (a *Agents) commandOf(key string, messages []store.Message) (*command, stri
 		name, args, _ := strings.Cut(word, " ")
 		return findCommand(strings.ToLower(name)), strings.TrimSpace(args)
 	}
-	if isStopWord(text) && len(a.running(key)) > 0 {
-		return findCommand("stop"), ""
+	switch strings.ToLower(text[:min(len(text), 16)]) {
+	case "stop", "abort", "esc", "exit", "interrupt", "wait":
+		if len(a.running(key)) > 0 {
+			return findCommand("stop"), ""
+		}
 	}
 	return nil, ""
-}
-
-func isStopWord(text string) bool {
-	return len(text) < 16 && slices.Contains([]string{"stop", "abort", "esc", "exit", "interrupt", "wait"}, strings.ToLower(text))
 }
 
 // Stop ends the session's runs if text asks for that, as /stop or, while
@@ -104,19 +86,14 @@ func (a *Agents) runCommand(t *turn) {
 	<-t.run.accepted
 	t.run.startedAt = time.Now()
 	text, err := a.callCommand(t)
-	if err != nil {
-		text = "⚠️ " + err.Error()
-	}
-	m := &store.Message{
-		Role: store.RoleAssistant, Content: store.Text(text), Provider: commandProvider, Model: commandModel,
-		Usage: &store.Usage{}, StopReason: stopEnd, Timestamp: time.Now().UnixMilli(),
-	}
-	a.finish(t, KindEnd, Result{
-		Status: StatusOK, Text: text, StopReason: stopEnd, Provider: commandProvider, Model: commandModel,
-		SessionID: t.run.SessionID, Duration: time.Since(t.run.startedAt), Message: m,
-	})
+	res, out := t.ended(err), injected(text)
+	res.Text, res.Provider, res.Model = text, out.Provider, out.Model
+	res.Message = res.message(out)
+	a.finish(t, res)
 }
 
+// callCommand runs a command and tells its answer, which is also what was
+// wrong with what was asked. Other errors end the run as those of any turn do.
 func (a *Agents) callCommand(t *turn) (text string, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -125,9 +102,14 @@ func (a *Agents) callCommand(t *turn) (text string, err error) {
 	}()
 	a.emit(t, Event{Kind: KindStart})
 	if t.args != "" && t.command.args == "" {
-		return "", fmt.Errorf("/%s takes no argument; nothing was done", t.command.name)
+		err = refuse(ErrInvalidTurn, "/%s takes no argument; nothing was done", t.command.name)
+	} else {
+		text, err = t.command.run(a, t.run.ctx, t.to, t.args)
 	}
-	text, err = t.command.run(a, t.run.ctx, address{t.run.SessionKey, t.run.AgentID, t.home}, t.args)
+	var asked *refusal
+	if errors.As(err, &asked) {
+		text, err = "⚠️ "+asked.msg, nil
+	}
 	if err == nil {
 		a.emit(t, Event{Kind: KindDelta, Delta: text, Text: text})
 	}
@@ -135,71 +117,74 @@ func (a *Agents) callCommand(t *turn) (text string, err error) {
 }
 
 func (a *Agents) commandHelp(context.Context, address, string) (string, error) {
-	var b strings.Builder
-	for _, c := range Commands() {
-		b.WriteString(strings.TrimSpace(c.Name+" "+c.Args) + " – " + c.Doc + "\n")
+	var lines []string
+	for _, c := range commandTable() {
+		lines = append(lines, strings.TrimSpace("/"+c.name+" "+c.args)+" – "+c.doc)
 	}
-	return strings.TrimSuffix(b.String(), "\n"), nil
+	return strings.Join(lines, "\n"), nil
+}
+
+// next is the model that a session's next turn asks first, and its entry,
+// which is zero where there is none yet.
+func (a *Agents) next(to address) (ref string, e store.Entry, err error) {
+	index, err := a.index(to)
+	if err != nil {
+		return "", e, err
+	}
+	agent, _ := a.config().Agent(to.agent)
+	e, _ = index.Get(to.key)
+	return a.sessionModel(agent, e), e, nil
 }
 
 func (a *Agents) commandStatus(_ context.Context, to address, _ string) (string, error) {
-	entry, err := a.entry(to)
+	ref, e, err := a.next(to)
 	if err != nil {
 		return "", err
 	}
-	ref := a.sessionModel(to, entry)
-	window := int64(0)
-	if m, err := a.config().Model(ref); err == nil {
-		window = int64(m.ContextWindow)
-	}
-	id := entry.SessionID
-	if id == "" {
-		id = "none yet"
-	}
-	percent := int64(0)
+	m, _ := a.config().Model(ref)
+	window, percent, id := int64(m.ContextWindow), int64(0), "none yet"
 	if window > 0 {
-		percent = 100 * entry.TotalTokens / window
+		percent = 100 * e.TotalTokens / window
+	}
+	if e.SessionID != "" {
+		id = e.SessionID
 	}
 	return fmt.Sprintf("Agent: %s\nModel: %s\nSession: %s (%s)\nTokens: %d in, %d out in the last turn; %d of %d of the context (%d %%)\nTurns: %d under way",
-		to.agent, ref, to.key, id, entry.InputTokens, entry.OutputTokens, entry.TotalTokens, window, percent, len(a.running(to.key))), nil
+		to.agent, ref, to.key, id, e.InputTokens, e.OutputTokens, e.TotalTokens, window, percent, len(a.running(to.key))), nil
 }
 
 func (a *Agents) commandModel(_ context.Context, to address, args string) (string, error) {
-	cfg := a.config()
-	entry, err := a.entry(to)
-	if err != nil {
-		return "", err
-	}
-	if args == "" {
-		current := a.sessionModel(to, entry)
-		refs := cfg.ModelRefs()
-		if !slices.Contains(refs, current) {
-			refs = append([]string{current}, refs...)
+	if args != "" {
+		ref := args
+		if args == "default" {
+			ref = ""
 		}
-		var b strings.Builder
-		b.WriteString("Models (* is this session's):")
-		for _, ref := range refs {
-			mark := " "
-			if ref == current {
-				mark = "*"
-			}
-			b.WriteString("\n" + mark + " " + ref)
+		if _, _, err := a.Patch(to.key, Patch{Model: &ref}); err != nil {
+			return "", err
 		}
-		return b.String(), nil
 	}
-	ref := args
-	if ref == "default" {
-		ref = ""
+	current, _, err := a.next(to)
+	if err != nil || args != "" {
+		return "Model: " + current, err
 	}
-	if _, _, err := a.Patch(to.key, Patch{Model: &ref}); err != nil {
-		return "", err
+	refs := a.config().ModelRefs()
+	if !slices.Contains(refs, current) {
+		refs = append([]string{current}, refs...)
 	}
-	entry, err = a.entry(to)
-	return "Model: " + a.sessionModel(to, entry), err
+	var b strings.Builder
+	b.WriteString("Models (* is this session's):")
+	for _, ref := range refs {
+		mark := " "
+		if ref == current {
+			mark = "*"
+		}
+		b.WriteString("\n" + mark + " " + ref)
+	}
+	return b.String(), nil
 }
 
 func (a *Agents) commandNew(ctx context.Context, to address, _ string) (string, error) {
-	if _, _, err := a.reset(ctx, to, "/new"); err != nil {
+	if _, _, err := a.reset(ctx, to.key, "/new"); err != nil {
 		return "", err
 	}
 	return "New session started.", nil

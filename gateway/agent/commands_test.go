@@ -58,7 +58,7 @@ func TestCommands(t *testing.T) {
 	run := h.start(withImage)
 	<-run.Done()
 	equal(t, "with an image", run.Result().Text, "re: /help")
-	if n := len(Commands()); n != 5 {
+	if n := len(commandTable()); n != 5 {
 		t.Error(n)
 	}
 }

@@ -50,11 +50,21 @@ func newUpstream(dial dialFunc) *upstream {
 	}
 }
 
-// post sends body to endpoint under the provider's base URL. The error is as
-// client.stream returns it; else the caller must finish or abandon the reply.
-func (u *upstream) post(ctx context.Context, r *modelRequest, endpoint *url.URL, header http.Header, body []byte) (*reply, error) {
-	if endpoint.Host == "" || endpoint.Scheme != "http" && endpoint.Scheme != "https" {
+// An encodeFunc makes a protocol's request: its path under the provider's base
+// URL, its body, and what the protocol adds to the header.
+type encodeFunc func(base *url.URL, h http.Header) (path string, body []byte, err error)
+
+// post sends a request to the provider. The error is as client.stream returns
+// it; else the caller must finish or abandon the reply.
+func (u *upstream) post(ctx context.Context, r *modelRequest, encode encodeFunc) (*reply, error) {
+	base, err := url.Parse(r.Model.BaseURL)
+	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
 		return nil, r.failf(0, "baseUrl is not an http or https address")
+	}
+	header := make(http.Header, 8)
+	path, body, err := encode(base, header)
+	if err != nil {
+		return nil, err
 	}
 	// The request's context is hooked to ctx rather than made from it, so that
 	// the connection of a finished answer outlives a turn and can be reused.
@@ -63,7 +73,7 @@ func (u *upstream) post(ctx context.Context, r *modelRequest, endpoint *url.URL,
 	a.unhook = context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
 	a.timer = time.AfterFunc(r.wait, func() { cancel(errSilent) })
 
-	req, err := http.NewRequestWithContext(call, http.MethodPost, endpoint.String(), bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(call, http.MethodPost, base.JoinPath(path).String(), bytes.NewReader(body))
 	if err != nil {
 		a.abandon()
 		return nil, r.failf(0, "baseUrl is not an http or https address")

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 
 	"openclaw/gateway/store"
@@ -19,7 +20,7 @@ const (
 var errDraftFull = errors.New("answer is larger than this program keeps")
 
 // A draft gathers an answer while it streams: blocks in the order in which
-// they began, each growing at its end, every piece emitted as it comes.
+// they began, each growing at its end. Text and thinking are emitted as they come.
 type draft struct {
 	emit   func(delta)
 	blocks []*block
@@ -31,7 +32,6 @@ type draft struct {
 
 type block struct {
 	kind     blockKind
-	call     int    // position among the tool calls
 	id, name string // of a tool call
 	whole    string // arguments that came with a tool call's start
 	text     strings.Builder
@@ -55,7 +55,7 @@ func (d *draft) begin(kind blockKind) *block {
 	return b
 }
 
-// beginCall starts a tool call's block and emits its name.
+// beginCall starts a tool call's block.
 func (d *draft) beginCall(id, name string) (*block, error) {
 	if d.calls == maxCalls {
 		return nil, errors.New("answer has too many tool calls")
@@ -66,21 +66,23 @@ func (d *draft) beginCall(id, name string) (*block, error) {
 	}
 	d.size += len(id) + len(name)
 	b := d.begin(blockCall)
-	b.call, b.id, b.name = d.calls, id, name
+	b.id, b.name = id, name
 	d.calls++
-	d.emit(delta{Tool: &toolDelta{Index: b.call, ID: id, Name: name}})
 	return b, nil
 }
 
-// last returns the newest block if it has that kind, else a new one.
-func (d *draft) last(kind blockKind) *block {
-	if n := len(d.blocks); n > 0 && d.blocks[n-1].kind == kind {
-		return d.blocks[n-1]
+// say appends s to the newest block if it has that kind, else to a new one.
+func (d *draft) say(kind blockKind, s string) error {
+	if s == "" {
+		return nil
 	}
-	return d.begin(kind)
+	if n := len(d.blocks); n > 0 && d.blocks[n-1].kind == kind {
+		return d.add(d.blocks[n-1], s)
+	}
+	return d.add(d.begin(kind), s)
 }
 
-// add appends s to b and emits it.
+// add appends s to b and emits what is to be shown.
 func (d *draft) add(b *block, s string) error {
 	if d.size += len(s); d.size > maxDraft {
 		return errDraftFull
@@ -94,8 +96,6 @@ func (d *draft) add(b *block, s string) error {
 		d.emit(delta{Text: s})
 	case blockThinking:
 		d.emit(delta{Thinking: s})
-	case blockCall:
-		d.emit(delta{Tool: &toolDelta{Index: b.call, Arguments: s}})
 	}
 	return nil
 }
@@ -124,19 +124,16 @@ func (d *draft) result() *modelResult {
 	return res
 }
 
-// partial is what there is of an answer that ended in an error, or nil.
-func (d *draft) partial(stop string) *modelResult {
+// partial is what there is of an answer that ended with err, or nil.
+func (d *draft) partial(err error) *modelResult {
 	d.calls = 0
-	kept := d.blocks[:0]
-	for _, b := range d.blocks {
-		if b.kind != blockCall {
-			kept = append(kept, b)
-		}
-	}
-	if d.blocks = kept; len(kept) == 0 && d.usage == (store.Usage{}) {
+	d.blocks = slices.DeleteFunc(d.blocks, func(b *block) bool { return b.kind == blockCall })
+	if len(d.blocks) == 0 && d.usage == (store.Usage{}) {
 		return nil
 	}
-	d.stop = stop
+	if d.stop = stopAborted; isModelError(err) {
+		d.stop = stopError
+	}
 	return d.result()
 }
 

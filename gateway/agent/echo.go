@@ -46,10 +46,7 @@ func (echo) stream(ctx context.Context, r *modelRequest, emit func(delta)) (*mod
 	for step := (len(words) + maxDeltas - 1) / maxDeltas; len(words) > 0; {
 		if ctx.Err() != nil {
 			err := r.ended(ctx)
-			if isModelError(err) {
-				return d.partial(stopError), err
-			}
-			return d.partial(stopAborted), err
+			return d.partial(err), err
 		}
 		n := min(step, len(words))
 		piece := strings.Join(words[:n], "")
@@ -58,7 +55,7 @@ func (echo) stream(ctx context.Context, r *modelRequest, emit func(delta)) (*mod
 			d.stop = stopLength
 			break
 		}
-		if err := d.add(d.last(blockText), piece); err != nil {
+		if err := d.say(blockText, piece); err != nil {
 			return nil, err
 		}
 	}

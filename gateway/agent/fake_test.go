@@ -141,7 +141,6 @@ type outcome struct {
 	res            *modelResult
 	err            error
 	text, thinking string
-	args           map[int]string
 	deltas         int
 	took           time.Duration
 }
@@ -155,15 +154,12 @@ func (n *fakeNet) ask(ctx context.Context, m *models, refs ...string) outcome {
 
 func (n *fakeNet) askFor(ctx context.Context, m *models, r *modelRequest, refs ...string) outcome {
 	n.t.Helper()
-	o := outcome{args: map[int]string{}}
+	o := outcome{}
 	start := time.Now()
 	o.res, o.err = m.run(ctx, refs, r, func(d delta) {
 		o.deltas++
 		o.text += d.Text
 		o.thinking += d.Thinking
-		if d.Tool != nil {
-			o.args[d.Tool.Index] += d.Tool.Arguments
-		}
 	})
 	o.took = time.Since(start)
 	if o.res != nil {

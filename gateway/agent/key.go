@@ -29,9 +29,14 @@ const (
 
 // An address is where a turn goes.
 type address struct {
-	key   string // canonical
+	place
 	agent string // who answers
-	home  string // whose directory holds the session: the key's agent, for global the default one
+}
+
+// A place is where a session is.
+type place struct {
+	home string // whose directory holds it: the key's agent, for global the default one
+	key  string // canonical
 }
 
 // resolve finds the canonical key that key and agentID mean. Either may be
@@ -65,15 +70,15 @@ func resolve(cfg *config.Config, key, agentID string) (address, error) {
 	switch lower := strings.ToLower(rest); lower {
 	case "", "main", strings.ToLower(main):
 		if cfg.Session.Scope == "global" {
-			return address{globalKey, agent, fallback}, nil
+			return address{place{fallback, globalKey}, agent}, nil
 		}
 		rest = main
 	case globalKey, unknownKey:
 		if rest == key {
-			return address{lower, agent, fallback}, nil
+			return address{place{fallback, lower}, agent}, nil
 		}
 	}
-	return address{"agent:" + agent + ":" + rest, agent, agent}, nil
+	return address{place{agent, "agent:" + agent + ":" + rest}, agent}, nil
 }
 
 // mainName is the last part of main sessions' keys.
@@ -84,9 +89,9 @@ func mainName(cfg *config.Config) string {
 	return "main"
 }
 
-// isMain reports whether a canonical key is a main session's.
-func isMain(cfg *config.Config, to address) bool {
-	return to.key == globalKey || to.key == "agent:"+to.agent+":"+mainName(cfg)
+// isMain reports whether p is a main session's.
+func isMain(cfg *config.Config, p place) bool {
+	return p.key == globalKey || p.key == "agent:"+p.home+":"+mainName(cfg)
 }
 
 // normalAgentID is id in the form that directories are named by

@@ -22,29 +22,29 @@ func TestKeys(t *testing.T) {
 		kind                       string
 		main                       bool
 	}{
-		{key: "", want: address{"agent:ops:main", "ops", "ops"}, main: true},
-		{key: "", agent: "main", want: address{"agent:main:main", "main", "main"}, main: true},
-		{key: "main", want: address{"agent:ops:main", "ops", "ops"}, main: true},
-		{key: " Main ", want: address{"agent:ops:main", "ops", "ops"}, main: true},
-		{key: "main", agent: "main", want: address{"agent:main:main", "main", "main"}, main: true},
-		{key: "agent:main:MAIN", want: address{"agent:main:main", "main", "main"}, main: true},
-		{key: "AGENT:Main:main", agent: "MAIN", want: address{"agent:main:main", "main", "main"}, main: true},
-		{mainKey: "home", key: "main", want: address{"agent:ops:home", "ops", "ops"}, main: true},
-		{mainKey: "home", key: "agent:main:main", want: address{"agent:main:home", "main", "main"}, main: true},
-		{mainKey: "home", key: "home", want: address{"agent:ops:home", "ops", "ops"}, main: true},
-		{scope: "global", key: "", agent: "main", want: address{"global", "main", "ops"}, kind: KindGlobal, main: true},
-		{scope: "global", key: "agent:main:main", want: address{"global", "main", "ops"}, kind: KindGlobal, main: true},
-		{scope: "global", key: "agent:main:other", want: address{"agent:main:other", "main", "main"}},
-		{key: "global", want: address{"global", "ops", "ops"}, kind: KindGlobal, main: true},
-		{key: "unknown", want: address{"unknown", "ops", "ops"}, kind: KindUnknown},
-		{key: "agent:main:global", want: address{"agent:main:global", "main", "main"}},
-		{key: "hook:1b4e", want: address{"agent:ops:hook:1b4e", "ops", "ops"}},
-		{key: "agent:main:telegram:group:-100123", want: address{"agent:main:telegram:group:-100123", "main", "main"}, kind: KindGroup},
-		{key: "agent:main:slack:channel:C1:thread:7", want: address{"agent:main:slack:channel:C1:thread:7", "main", "main"}, kind: KindGroup},
-		{key: "agent:main:direct:49123", want: address{"agent:main:direct:49123", "main", "main"}},
-		{key: "Grüße", want: address{"agent:ops:Grüße", "ops", "ops"}},
-		{key: "agent:My Agent!:x", want: address{"agent:my-agent:x", "my-agent", "my-agent"}},
-		{key: "agents:x", want: address{"agent:ops:agents:x", "ops", "ops"}},
+		{key: "", want: address{place{"ops", "agent:ops:main"}, "ops"}, main: true},
+		{key: "", agent: "main", want: address{place{"main", "agent:main:main"}, "main"}, main: true},
+		{key: "main", want: address{place{"ops", "agent:ops:main"}, "ops"}, main: true},
+		{key: " Main ", want: address{place{"ops", "agent:ops:main"}, "ops"}, main: true},
+		{key: "main", agent: "main", want: address{place{"main", "agent:main:main"}, "main"}, main: true},
+		{key: "agent:main:MAIN", want: address{place{"main", "agent:main:main"}, "main"}, main: true},
+		{key: "AGENT:Main:main", agent: "MAIN", want: address{place{"main", "agent:main:main"}, "main"}, main: true},
+		{mainKey: "home", key: "main", want: address{place{"ops", "agent:ops:home"}, "ops"}, main: true},
+		{mainKey: "home", key: "agent:main:main", want: address{place{"main", "agent:main:home"}, "main"}, main: true},
+		{mainKey: "home", key: "home", want: address{place{"ops", "agent:ops:home"}, "ops"}, main: true},
+		{scope: "global", key: "", agent: "main", want: address{place{"ops", "global"}, "main"}, kind: KindGlobal, main: true},
+		{scope: "global", key: "agent:main:main", want: address{place{"ops", "global"}, "main"}, kind: KindGlobal, main: true},
+		{scope: "global", key: "agent:main:other", want: address{place{"main", "agent:main:other"}, "main"}},
+		{key: "global", want: address{place{"ops", "global"}, "ops"}, kind: KindGlobal, main: true},
+		{key: "unknown", want: address{place{"ops", "unknown"}, "ops"}, kind: KindUnknown},
+		{key: "agent:main:global", want: address{place{"main", "agent:main:global"}, "main"}},
+		{key: "hook:1b4e", want: address{place{"ops", "agent:ops:hook:1b4e"}, "ops"}},
+		{key: "agent:main:telegram:group:-100123", want: address{place{"main", "agent:main:telegram:group:-100123"}, "main"}, kind: KindGroup},
+		{key: "agent:main:slack:channel:C1:thread:7", want: address{place{"main", "agent:main:slack:channel:C1:thread:7"}, "main"}, kind: KindGroup},
+		{key: "agent:main:direct:49123", want: address{place{"main", "agent:main:direct:49123"}, "main"}},
+		{key: "Grüße", want: address{place{"ops", "agent:ops:Grüße"}, "ops"}},
+		{key: "agent:My Agent!:x", want: address{place{"my-agent", "agent:my-agent:x"}, "my-agent"}},
+		{key: "agents:x", want: address{place{"ops", "agent:ops:agents:x"}, "ops"}},
 	} {
 		cfg := keyConfig(c.scope, c.mainKey)
 		got, err := resolve(cfg, c.key, c.agent)
@@ -55,8 +55,8 @@ func TestKeys(t *testing.T) {
 		if c.kind == "" {
 			c.kind = KindDirect
 		}
-		if kind := keyKind(got.key); kind != c.kind || isMain(cfg, got) != c.main {
-			t.Errorf("%q: kind %s, main %t", got.key, kind, isMain(cfg, got))
+		if kind := keyKind(got.key); kind != c.kind || isMain(cfg, got.place) != c.main {
+			t.Errorf("%q: kind %s, main %t", got.key, kind, isMain(cfg, got.place))
 		}
 	}
 	for _, key := range []string{"agent:", "agent::x", "agent:x:", "agent:main: ", "agent:???:x", "a\nb", "a\x7f", "\xff", "a\u0085b", strings.Repeat("k", 513)} {

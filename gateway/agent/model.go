@@ -28,23 +28,17 @@ type modelRequest struct {
 	Stop        []string
 	SessionKey  string // set when more turns on the same history will follow
 
-	wait time.Duration // for the answer's first byte; filled in by run
+	// prepare, if set, fits the request to its Model, before that is asked. A
+	// model for which it fails with ErrTooLong is passed over.
+	prepare func(*modelRequest) error
+	wait    time.Duration // for the answer's first byte; filled in by run
 }
 
 // A delta is one piece of an answer as it arrives. Exactly one field is set.
+// Tool calls are told by the result, complete.
 type delta struct {
 	Text     string
 	Thinking string
-	Tool     *toolDelta
-}
-
-// A toolDelta is a piece of a tool call. ID and Name come with the first piece
-// of an index, Arguments are fragments of JSON text to be joined. The complete
-// call is in the result.
-type toolDelta struct {
-	Index     int
-	ID, Name  string
-	Arguments string
 }
 
 // A modelResult is a whole answer. One that comes together with an error is
@@ -136,7 +130,8 @@ func (m *models) run(ctx context.Context, refs []string, r *modelRequest, emit f
 		refs = []string{config.BuiltinRef}
 	}
 	cfg := m.config()
-	var first *modelError
+	var failures []*modelError
+	var tooLong error
 	for i, ref := range refs {
 		more := i+1 < len(refs)
 		var res *modelResult
@@ -150,19 +145,26 @@ func (m *models) run(ctx context.Context, refs []string, r *modelRequest, emit f
 			return res, nil
 		}
 		var failed *modelError
-		if res != nil || !errors.As(err, &failed) || ctx.Err() != nil {
+		attrs := []any{"model", ref, "err", err}
+		switch {
+		case res != nil || ctx.Err() != nil:
 			return res, err
-		}
-		if first == nil {
-			first = failed
-		} else {
-			first.others = append(first.others, failed)
+		case errors.Is(err, ErrTooLong):
+			tooLong = err
+		case errors.As(err, &failed):
+			failures, attrs = append(failures, failed), failed.attrs()
+		default:
+			return nil, err
 		}
 		if more {
-			m.log.Warn("falling back to another model", append(failed.attrs(), "next", refs[i+1])...)
+			m.log.Warn("falling back to another model", append(attrs, "next", refs[i+1])...)
 		}
 	}
-	return nil, first
+	if len(failures) == 0 {
+		return nil, tooLong
+	}
+	failures[0].others = failures[1:]
+	return nil, failures[0]
 }
 
 // ask calls one model, with retries. A result beside an error is partial.
@@ -171,6 +173,11 @@ func (m *models) ask(ctx context.Context, model config.ResolvedModel, r *modelRe
 	q.Model = model
 	if q.MaxTokens <= 0 || model.MaxTokens > 0 && q.MaxTokens > model.MaxTokens {
 		q.MaxTokens = model.MaxTokens
+	}
+	if r.prepare != nil {
+		if err := r.prepare(&q); err != nil {
+			return nil, err
+		}
 	}
 	c := m.clients[model.API]
 	if c == nil {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
@@ -141,25 +142,15 @@ func (f providerFault) status() int {
 	if n, err := strconv.Atoi(f.Code); err == nil && n >= 400 && n <= 599 {
 		return n
 	}
-	for _, word := range []string{f.Type, f.Code} {
-		switch word {
-		case "invalid_request_error", "context_length_exceeded", "BadRequestError":
-			return http.StatusBadRequest
-		case "authentication_error", "invalid_api_key":
-			return http.StatusUnauthorized
-		case "permission_error":
-			return http.StatusForbidden
-		case "not_found_error", "model_not_found":
-			return http.StatusNotFound
-		case "request_too_large":
-			return http.StatusRequestEntityTooLarge
-		case "rate_limit_error", "rate_limit_exceeded", "insufficient_quota":
-			return http.StatusTooManyRequests
-		case "timeout_error":
-			return http.StatusGatewayTimeout
-		case "overloaded_error":
-			return 529 // Anthropic's own
-		}
+	known := map[string]int{
+		"invalid_request_error": 400, "context_length_exceeded": 400, "BadRequestError": 400,
+		"authentication_error": 401, "invalid_api_key": 401, "permission_error": 403,
+		"not_found_error": 404, "model_not_found": 404, "request_too_large": 413,
+		"rate_limit_error": 429, "rate_limit_exceeded": 429, "insufficient_quota": 429,
+		"timeout_error": 504, "overloaded_error": 529, // the last is Anthropic's own
+	}
+	if status := cmp.Or(known[f.Type], known[f.Code]); status != 0 {
+		return status
 	}
 	return http.StatusInternalServerError
 }

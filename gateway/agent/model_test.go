@@ -511,11 +511,11 @@ func TestDraftIsBounded(t *testing.T) {
 	block := strings.Repeat("x", 1<<16)
 	signature := []byte(`{"type":"content_block_delta","delta":{"type":"signature_delta","signature":"` + block + `"}}`)
 	for name, grow := range map[string]func(d *draft) error{
-		"text":   func(d *draft) error { return d.add(d.last(blockText), block) },
+		"text":   func(d *draft) error { return d.say(blockText, block) },
 		"blocks": func(d *draft) error { return d.add(d.begin(blockText), "") },
 		"calls":  func(d *draft) error { _, err := d.beginCall("", "x"); return err },
 		"signature": func(d *draft) error {
-			p := anthropicParser{draft: *d, block: d.last(blockThinking)}
+			p := anthropicParser{draft: *d, block: d.begin(blockThinking)}
 			_, err := p.event(nil, signature)
 			d.size = p.size
 			return err

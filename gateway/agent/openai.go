@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,19 +17,13 @@ import (
 type openAI struct{ up *upstream }
 
 func (c openAI) stream(ctx context.Context, r *modelRequest, emit func(delta)) (*modelResult, error) {
-	endpoint, err := url.Parse(r.Model.BaseURL)
-	if err != nil {
-		return nil, r.failf(0, "baseUrl is not an http or https address")
-	}
-	body, err := openAIBody(r, endpoint.Hostname())
-	if err != nil {
-		return nil, err
-	}
-	header := make(http.Header, 8)
-	if !r.Model.APIKey.IsZero() {
-		header.Set("Authorization", "Bearer "+r.Model.APIKey.Reveal())
-	}
-	a, err := c.up.post(ctx, r, endpoint.JoinPath("chat/completions"), header, body)
+	a, err := c.up.post(ctx, r, func(base *url.URL, h http.Header) (string, []byte, error) {
+		if !r.Model.APIKey.IsZero() {
+			h.Set("Authorization", "Bearer "+r.Model.APIKey.Reveal())
+		}
+		body, err := openAIBody(r, base.Hostname())
+		return "chat/completions", body, err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -108,23 +103,12 @@ func (p *openAIParser) event(_, data []byte) (done bool, err error) {
 }
 
 func (p *openAIParser) message(m *openAIMessage) error {
-	thinking := m.ReasoningContent
-	if thinking == "" {
-		thinking = m.Reasoning // some send both
+	// Some send their reasoning under both names.
+	if err := p.say(blockThinking, string(cmp.Or(m.ReasoningContent, m.Reasoning))); err != nil {
+		return err
 	}
-	if thinking != "" {
-		if err := p.add(p.last(blockThinking), string(thinking)); err != nil {
-			return err
-		}
-	}
-	text := string(m.Content)
-	if text == "" {
-		text = string(m.Refusal)
-	}
-	if text != "" {
-		if err := p.add(p.last(blockText), text); err != nil {
-			return err
-		}
+	if err := p.say(blockText, string(cmp.Or(m.Content, m.Refusal))); err != nil {
+		return err
 	}
 	for i := range m.ToolCalls {
 		if err := p.toolCall(&m.ToolCalls[i]); err != nil {
@@ -186,9 +170,11 @@ type openAIMessage struct {
 	ToolCalls        []openAIToolCall `json:"tool_calls"`
 }
 
+// An openAIToolCall is a call that is sent, or a fragment of one that comes.
 type openAIToolCall struct {
-	Index    *int   `json:"index"`
+	Index    *int   `json:"index,omitempty"`
 	ID       string `json:"id"`
+	Type     string `json:"type"`
 	Function struct {
 		Name      string        `json:"name"`
 		Arguments looseArgument `json:"arguments"`

@@ -2,16 +2,19 @@ package agent
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"openclaw/gateway/store"
 )
 
 type openAIRequest struct {
-	Model         string          `json:"model"`
-	Messages      []openAITurn    `json:"messages"`
-	Stream        bool            `json:"stream"`
-	StreamOptions streamOptions   `json:"stream_options"`
+	Model         string       `json:"model"`
+	Messages      []openAITurn `json:"messages"`
+	Stream        bool         `json:"stream"`
+	StreamOptions struct {
+		IncludeUsage bool `json:"include_usage"`
+	} `json:"stream_options"`
 	Tools         []openAITool    `json:"tools,omitempty"`
 	ToolChoice    json.RawMessage `json:"tool_choice,omitempty"`
 	MaxCompletion int             `json:"max_completion_tokens,omitempty"`
@@ -21,15 +24,11 @@ type openAIRequest struct {
 	Stop          []string        `json:"stop,omitempty"`
 }
 
-type streamOptions struct {
-	IncludeUsage bool `json:"include_usage"`
-}
-
 // An openAITurn is a message. Content is a string, []openAIPart or nil.
 type openAITurn struct {
 	Role       string           `json:"role"`
 	Content    any              `json:"content"`
-	ToolCalls  []openAISentCall `json:"tool_calls,omitempty"`
+	ToolCalls  []openAIToolCall `json:"tool_calls,omitempty"`
 	ToolCallID string           `json:"tool_call_id,omitempty"`
 }
 
@@ -41,17 +40,6 @@ type openAIPart struct {
 
 type imageURL struct {
 	URL string `json:"url"`
-}
-
-type openAISentCall struct {
-	ID       string         `json:"id"`
-	Type     string         `json:"type"`
-	Function openAISentArgs `json:"function"`
-}
-
-type openAISentArgs struct {
-	Name      string `json:"name"`
-	Arguments string `json:"arguments"`
 }
 
 type openAITool struct {
@@ -69,13 +57,13 @@ type openAIFunction struct {
 // openAIBody encodes r for the server at host.
 func openAIBody(r *modelRequest, host string) ([]byte, error) {
 	q := openAIRequest{
-		Model:         r.Model.ID,
-		Stream:        true,
-		StreamOptions: streamOptions{IncludeUsage: true},
-		Temperature:   r.Temperature,
-		TopP:          r.TopP,
-		Stop:          r.Stop,
+		Model:       r.Model.ID,
+		Stream:      true,
+		Temperature: r.Temperature,
+		TopP:        r.TopP,
+		Stop:        r.Stop,
 	}
+	q.StreamOptions.IncludeUsage = true
 	// OpenAI's (and Azure's) newer models refuse max_tokens, and both names at
 	// once are refused too. The others grew up with max_tokens: Ollama knows no
 	// other name; llama.cpp, vLLM, LM Studio and OpenRouter take it.
@@ -136,23 +124,22 @@ func openAIMessages(r *modelRequest) []openAITurn {
 			}
 			for _, p := range m.Content {
 				if p.Type == store.PartToolCall {
-					t.ToolCalls = append(t.ToolCalls, openAISentCall{p.ID, "function", openAISentArgs{p.Name, sentArguments(p.Arguments)}})
+					call := openAIToolCall{ID: p.ID, Type: "function"}
+					call.Function.Name, call.Function.Arguments = p.Name, looseArgument(sentArguments(p.Arguments))
+					t.ToolCalls = append(t.ToolCalls, call)
 				}
 			}
 			if t.Content != nil || len(t.ToolCalls) > 0 {
 				list = append(list, t)
 			}
 		case store.RoleToolResult:
-			text := joinText(m.Content)
-			for _, p := range visible(r, m.Content) {
-				switch p.Type {
-				case store.PartImage:
+			seen := visible(r, m.Content)
+			for _, p := range seen {
+				if isImage(p) {
 					shown = append(shown, openAIImage(p))
-				case omitted:
-					text += p.Text
 				}
 			}
-			list = append(list, openAITurn{Role: "tool", Content: text, ToolCallID: m.ToolCallID})
+			list = append(list, openAITurn{Role: "tool", Content: joinText(seen), ToolCallID: m.ToolCallID})
 			// All results of one answer must follow it without a gap.
 			if more := i+1 < len(r.Messages) && r.Messages[i+1].Role == store.RoleToolResult; !more && shown != nil {
 				parts := append([]openAIPart{{Type: "text", Text: "Images from the tool results above:"}}, shown...)
@@ -166,35 +153,27 @@ func openAIMessages(r *modelRequest) []openAITurn {
 // openAIContent is a user's content: a plain string where it can be, as many
 // servers of local models know nothing else, or nil if there is none.
 func openAIContent(r *modelRequest, content store.Content) any {
-	var parts []openAIPart
-	images := false
-	for _, p := range visible(r, content) {
-		if p.Type == store.PartImage {
-			images = true
-			parts = append(parts, openAIImage(p))
-		} else {
-			parts = append(parts, openAIPart{Type: "text", Text: p.Text})
+	seen := visible(r, content)
+	if !slices.ContainsFunc(seen, isImage) {
+		if text := joinText(seen); text != "" {
+			return text
+		}
+		return nil
+	}
+	parts := make([]openAIPart, len(seen))
+	for i, p := range seen {
+		if parts[i] = (openAIPart{Type: "text", Text: p.Text}); isImage(p) {
+			parts[i] = openAIImage(p)
 		}
 	}
-	if images {
-		return parts
-	}
-	texts := make([]string, len(parts))
-	for i, p := range parts {
-		texts[i] = p.Text
-	}
-	if text := strings.Join(texts, "\n"); text != "" {
-		return text
-	}
-	return nil
+	return parts
 }
 
 func openAIImage(p store.Part) openAIPart {
 	return openAIPart{Type: "image_url", ImageURL: &imageURL{"data:" + p.MimeType + ";base64," + p.Data}}
 }
 
-// omitted is the type of a text that stands for an image.
-const omitted = "omitted"
+func isImage(p store.Part) bool { return p.Type == store.PartImage }
 
 // visible is the text and images of content that the model can take, with a
 // word in place of each image that it cannot: refusing the whole conversation
@@ -205,10 +184,10 @@ func visible(r *modelRequest, content store.Content) []store.Part {
 		switch {
 		case p.Type == store.PartText && p.Text != "":
 			list = append(list, p)
-		case p.Type == store.PartImage && r.Model.Images:
+		case isImage(p) && r.Model.Images:
 			list = append(list, p)
-		case p.Type == store.PartImage:
-			list = append(list, store.Part{Type: omitted, Text: "[image left out: this model takes only text]"})
+		case isImage(p):
+			list = append(list, store.Part{Type: store.PartText, Text: "[image left out: this model takes only text]"})
 		}
 	}
 	return list

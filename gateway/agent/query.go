@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"openclaw/gateway/store"
+	"openclaw/reload/config"
 )
 
 // Query selects sessions. Zero fields do not.
@@ -32,7 +33,6 @@ type Info struct {
 	store.Entry
 	Provider, Model string // that the next turn would ask
 	ContextTokens   int64
-	Active          bool // a turn is under way
 	Title           string
 	LastMessage     string
 }
@@ -53,42 +53,37 @@ func (a *Agents) CanonicalKey(key, agentID string) (canonical, agent string, err
 // List returns the sessions that q selects, the last updated first, and how
 // many there are without Offset and Limit.
 func (a *Agents) List(q Query) (rows []Info, total int, err error) {
-	cfg := a.config()
-	for _, agent := range cfg.AgentList() {
-		if q.AgentID != "" && normalAgentID(q.AgentID) != agent.ID {
-			continue
-		}
-		index, err := a.dir.Sessions(agent.ID)
-		if err != nil {
-			return nil, 0, err
-		}
+	type row struct {
+		Info
+		agent config.ResolvedAgent
+		index *store.Sessions
+	}
+	var all []row
+	err = a.indexes(q.AgentID, func(agent config.ResolvedAgent, index *store.Sessions) bool {
 		for _, e := range index.List() {
 			if q.selects(&e) {
-				rows = append(rows, Info{Key: e.Key, AgentID: agent.ID, Kind: keyKind(e.Key), Entry: e.Entry})
+				all = append(all, row{Info{Key: e.Key, AgentID: agent.ID, Kind: keyKind(e.Key), Entry: e.Entry}, agent, index})
 			}
 		}
+		return true
+	})
+	if err != nil {
+		return nil, 0, err
 	}
-	slices.SortFunc(rows, func(x, y Info) int {
+	slices.SortFunc(all, func(x, y row) int {
 		return cmp.Or(cmp.Compare(y.UpdatedAt, x.UpdatedAt), strings.Compare(x.Key, y.Key))
 	})
-	total = len(rows)
-	rows = rows[min(max(q.Offset, 0), len(rows)):]
+	total = len(all)
+	all = all[min(max(q.Offset, 0), total):]
 	if q.Limit > 0 {
-		rows = rows[:min(q.Limit, len(rows))]
+		all = all[:min(q.Limit, len(all))]
 	}
-	active := map[string]bool{}
-	for _, r := range a.running("") {
-		active[r.SessionKey] = true
-	}
-	for i := range rows {
-		r := &rows[i]
-		r.Active = active[r.Key]
-		ref := a.sessionModel(address{r.Key, r.AgentID, r.AgentID}, r.Entry)
-		if m, err := cfg.Model(ref); err == nil {
+	for i, r := range all {
+		if m, err := a.config().Model(a.sessionModel(r.agent, r.Entry)); err == nil {
 			r.Provider, r.Model, r.ContextTokens = m.Provider, m.ID, int64(m.ContextWindow)
 		}
 		if (q.DerivedTitles || q.LastMessage) && i < maxDescribed {
-			title, last := a.describe(r)
+			title, last := a.describe(r.index, &r.Info)
 			if q.DerivedTitles {
 				r.Title = cmp.Or(r.DisplayName, title)
 			}
@@ -96,8 +91,27 @@ func (a *Agents) List(q Query) (rows []Info, total int, err error) {
 				r.LastMessage = last
 			}
 		}
+		rows = append(rows, r.Info)
 	}
 	return rows, total, nil
+}
+
+// indexes calls fn with the session index of each agent, or of one, until fn
+// returns false.
+func (a *Agents) indexes(agentID string, fn func(config.ResolvedAgent, *store.Sessions) bool) error {
+	for _, agent := range a.config().AgentList() {
+		if agentID != "" && normalAgentID(agentID) != agent.ID {
+			continue
+		}
+		index, err := a.dir.Sessions(agent.ID)
+		if err != nil {
+			return err
+		}
+		if !fn(agent, index) {
+			break
+		}
+	}
+	return nil
 }
 
 func (q *Query) selects(e *store.Keyed) bool {
@@ -128,23 +142,18 @@ type description struct {
 
 // describe returns a session's title and last message, remembered until the
 // session changes.
-func (a *Agents) describe(r *Info) (title, last string) {
+func (a *Agents) describe(index *store.Sessions, r *Info) (title, last string) {
 	a.mu.Lock()
 	d, ok := a.described[r.SessionID]
-	a.unlock()
+	a.mu.Unlock()
 	if ok && d.updatedAt == r.UpdatedAt {
 		return d.title, d.last
 	}
-	index, err := a.dir.Sessions(r.AgentID)
-	var records []store.Record
-	if err == nil {
-		records, err = readTranscript(index, r.SessionID)
-	}
-	if err != nil {
-		a.log.Warn("transcript was not read", "session", r.Key, "err", err)
+	d = description{updatedAt: r.UpdatedAt}
+	records := a.readTranscript(index, r.SessionID)
+	if records == nil {
 		return "", ""
 	}
-	d = description{updatedAt: r.UpdatedAt}
 	for _, rec := range records {
 		if rec.Type != store.TypeMessage || rec.Message.Role == store.RoleToolResult {
 			continue
@@ -160,12 +169,27 @@ func (a *Agents) describe(r *Info) (title, last string) {
 	}
 	d.last = cutText(d.last, maxLastMessage)
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	if len(a.described) >= 5*maxDescribed {
 		clear(a.described)
 	}
 	a.described[r.SessionID] = d
-	a.unlock()
 	return d.title, d.last
+}
+
+// readTranscript reads the transcript of a session that need not be in use. One
+// that cannot be read is as good as empty.
+func (a *Agents) readTranscript(index *store.Sessions, id string) []store.Record {
+	t, err := index.Transcript(store.Entry{SessionID: id})
+	if err == nil {
+		defer t.Close()
+		var records []store.Record
+		if records, _, err = t.Load(); err == nil {
+			return records
+		}
+	}
+	a.log.Warn("transcript was not read", "session", id, "err", err)
+	return nil
 }
 
 // firstLine is the first line of a text, cut at a word.
@@ -200,21 +224,15 @@ func (a *Agents) Entry(key string) (string, store.Entry, error) {
 	if err != nil {
 		return "", store.Entry{}, err
 	}
-	e, err := a.entry(to)
-	if err == nil && e.SessionID == "" {
+	index, err := a.index(to)
+	if err != nil {
+		return "", store.Entry{}, err
+	}
+	e, ok := index.Get(to.key)
+	if !ok {
 		err = unknownSession(key)
 	}
 	return to.key, e, err
-}
-
-// entry is zero for a session that does not exist.
-func (a *Agents) entry(to address) (store.Entry, error) {
-	index, err := a.index(to)
-	if err != nil {
-		return store.Entry{}, err
-	}
-	e, _ := index.Get(to.key)
-	return e, nil
 }
 
 // index is the session index that holds to. Only a configured agent has one:
@@ -229,8 +247,7 @@ func (a *Agents) index(to address) (*store.Sessions, error) {
 func unknownSession(key string) error { return refuse(ErrUnknownSession, "no session found: %s", key) }
 
 // sessionModel is the model that a session's next turn asks first.
-func (a *Agents) sessionModel(to address, e store.Entry) string {
-	agent, _ := a.config().Agent(to.agent)
+func (a *Agents) sessionModel(agent config.ResolvedAgent, e store.Entry) string {
 	if e.ModelOverride != "" {
 		ref := e.ProviderOverride + "/" + e.ModelOverride
 		if _, err := a.config().Model(ref); err == nil {
@@ -240,57 +257,32 @@ func (a *Agents) sessionModel(to address, e store.Entry) string {
 	return agent.Primary
 }
 
-// records returns a session's messages, oldest first; none if it does not exist.
-func (a *Agents) records(to address) (records []store.Record, err error) {
-	if _, err := a.index(to); err != nil {
-		return nil, err
-	}
-	err = a.use(to.key, to.home, func(s *session) error {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		defer s.idleLocked()
-		if _, err := s.load(false, ""); err != nil {
-			return err
-		}
-		records = s.records[:len(s.records):len(s.records)]
-		return nil
-	})
-	return records, err
-}
-
 // History is a session's conversation.
 type History struct {
 	Key       string // canonical
 	SessionID string // "" when there is no such session
 	Messages  []store.Record
 	Total     int // messages there are
-	Entry     store.Entry
-	Running   *Run // the oldest unfinished run, if there is one
 }
 
 // History returns up to limit messages, the newest, without the offset newest
 // ones, in the order in which they were said. A session that does not exist
 // has none.
-func (a *Agents) History(key string, limit, offset int) (History, error) {
-	to, err := resolve(a.config(), key, "")
-	if err != nil {
-		return History{}, err
-	}
-	h := History{Key: to.key}
-	if h.Entry, err = a.entry(to); err != nil {
-		return History{}, err
-	}
-	records, err := a.records(to)
-	if err != nil {
-		return History{}, err
-	}
-	h.SessionID, h.Total = h.Entry.SessionID, len(records)
-	end := max(len(records)-max(offset, 0), 0)
-	h.Messages = records[max(end-max(limit, 0), 0):end]
-	if runs := a.running(to.key); len(runs) > 0 {
-		h.Running = runs[0]
-	}
-	return h, nil
+func (a *Agents) History(key string, limit, offset int) (h History, err error) {
+	to, err := a.at(key, func(s *session) error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		defer s.idleLocked()
+		if ok, err := s.load(false); err != nil || !ok {
+			return err
+		}
+		h.SessionID, h.Total = s.sessionID, len(s.records)
+		end := max(h.Total-max(offset, 0), 0)
+		h.Messages = s.records[max(end-max(limit, 0), 0):end:end]
+		return nil
+	})
+	h.Key = to.key
+	return h, err
 }
 
 // PreviewItem is one message, cut short.
@@ -321,32 +313,26 @@ func (a *Agents) Preview(key string, limit, maxChars int) (status string, items 
 
 // Resolve finds an existing session by key, session id or label, whichever is
 // given, and returns its key.
-func (a *Agents) Resolve(key, sessionID, label, agentID string) (string, error) {
+func (a *Agents) Resolve(key, sessionID, label, agentID string) (found string, err error) {
 	if key != "" {
-		canonical, _, err := a.Entry(key)
-		return canonical, err
+		found, _, err = a.Entry(key)
+		return found, err
 	}
-	for _, agent := range a.config().AgentList() {
-		if agentID != "" && normalAgentID(agentID) != agent.ID {
-			continue
-		}
-		index, err := a.dir.Sessions(agent.ID)
-		if err != nil {
-			return "", err
-		}
+	err = a.indexes(agentID, func(_ config.ResolvedAgent, index *store.Sessions) bool {
 		if sessionID != "" {
-			if found, ok := index.KeyOf(sessionID); ok {
-				return found, nil
-			}
-		} else if label != "" {
-			for _, e := range index.List() {
-				if e.Label == label {
-					return e.Key, nil
-				}
-			}
+			found, _ = index.KeyOf(sessionID)
+			return found == ""
 		}
+		list := index.List()
+		if i := slices.IndexFunc(list, func(e store.Keyed) bool { return label != "" && e.Label == label }); i >= 0 {
+			found = list[i].Key
+		}
+		return found == ""
+	})
+	if err == nil && found == "" {
+		err = unknownSession(cmp.Or(sessionID, label))
 	}
-	return "", unknownSession(cmp.Or(sessionID, label))
+	return found, err
 }
 
 // Identity is who an agent says it is.

@@ -62,24 +62,21 @@ func (a *reply) failure(err error) error {
 	if a.ctx.Err() != nil {
 		return r.ended(a.ctx)
 	}
+	e := r.broken("%v", err)
 	var timeout net.Error
 	switch {
 	case context.Cause(a.call) == errSilent:
-		e := r.broken("no answer in time: the provider is silent")
-		e.Timeout = true
-		return e
+		e.Msg, e.Timeout = "no answer in time: the provider is silent", true
 	case errors.As(err, &timeout) && timeout.Timeout():
-		e := r.broken("%v", err)
 		e.Timeout = true
-		return e
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return r.broken("connection closed early")
+		e.Msg = "connection closed early"
+	default:
+		var network *net.OpError
+		var distrust *tls.CertificateVerificationError
+		e.Retryable = !errors.As(err, &distrust)
+		e.own = !e.Retryable || errors.As(err, &network) // others may quote what the provider sent
 	}
-	e := r.broken("%v", err)
-	var network *net.OpError
-	var distrust *tls.CertificateVerificationError
-	e.Retryable = !errors.As(err, &distrust)
-	e.own = !e.Retryable || errors.As(err, &network) // others may quote what the provider sent
 	return e
 }
 
@@ -120,21 +117,13 @@ func (a *reply) parse(d *draft, event eventFunc) (*modelResult, error) {
 		return d.result(), nil
 	}
 	a.abandon()
-	if a.ctx.Err() != nil {
+	switch {
+	case a.ctx.Err() != nil:
 		err = r.ended(a.ctx)
-		if !isModelError(err) {
-			return d.partial(stopAborted), err
-		}
-		return d.partial(stopError), err
-	}
-	if isModelError(err) {
-		return d.partial(stopError), err
-	}
-	if d.stop != "" {
+	case isModelError(err):
+	case d.stop != "":
 		// The model had stopped: only the usage or the proper end is missing.
 		return d.result(), nil
-	}
-	switch {
 	case errors.Is(err, errEventTooLong), errors.Is(err, errDraftFull), errors.Is(err, errTooLong):
 		err = r.failf(0, "%v", err)
 	case n == 0 && (err == io.EOF || err == errNotJSON):
@@ -142,7 +131,7 @@ func (a *reply) parse(d *draft, event eventFunc) (*modelResult, error) {
 	default:
 		err = a.failure(err)
 	}
-	return d.partial(stopError), err
+	return d.partial(err), err
 }
 
 // events runs event over the reply and counts the events. A server that
@@ -167,7 +156,7 @@ func (a *reply) events(event eventFunc) (n int, err error) {
 			return n, err
 		}
 		done, err := event(name, data)
-		if err == errNotJSON && s.err == io.EOF {
+		if err == errNotJSON && s.ended {
 			return n + 1, io.EOF // an event cut short
 		}
 		if done || err != nil {

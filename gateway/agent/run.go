@@ -11,8 +11,8 @@ import (
 	"openclaw/gateway/store"
 )
 
-// What Start and the session queries refuse. All of them are decided before
-// anything is written, except ErrNoSpace, ErrTimeout and ErrPanic.
+// What Start and the session queries refuse, before anything is written. Only
+// ErrTooLong, ErrTimeout, ErrPanic and ErrNoSpace end runs that were accepted.
 var (
 	ErrUnknownAgent   = errors.New("unknown agent id")
 	ErrUnknownModel   = errors.New("unknown model")
@@ -175,17 +175,6 @@ func newRun(id string, to address) *Run {
 	return r
 }
 
-// known returns the run of that id, if there is one.
-func (a *Agents) known(id string) *Run {
-	if id == "" {
-		return nil
-	}
-	a.mu.Lock()
-	defer a.unlock()
-	a.forgetLocked()
-	return a.runs[id]
-}
-
 // joined waits until run was accepted or refused by whoever started it.
 func joined(ctx context.Context, run *Run) (*Run, error) {
 	select {
@@ -200,9 +189,13 @@ func joined(ctx context.Context, run *Run) (*Run, error) {
 }
 
 // remember keeps a finished run for Wait and for repeated Starts.
-func (a *Agents) remember(run *Run, size int) {
+func (a *Agents) remember(run *Run) {
+	size := len(run.result.Text)
+	if m := run.result.Message; m != nil {
+		size += messageSize(m)
+	}
 	a.mu.Lock()
-	defer a.unlock()
+	defer a.mu.Unlock()
 	a.finished = append(a.finished, finishedRun{run, time.Now(), size})
 	a.kept += size
 	a.forgetLocked()
@@ -222,7 +215,7 @@ func (a *Agents) forgetLocked() {
 // or of all when it is empty, in the order of their acceptance.
 func (a *Agents) running(key string) []*Run {
 	a.mu.Lock()
-	defer a.unlock()
+	defer a.mu.Unlock()
 	var runs []*Run
 	for _, r := range a.runs {
 		if (key == "" || r.SessionKey == key) && !r.Command && isClosed(r.accepted) && !isClosed(r.done) {
@@ -269,7 +262,10 @@ func (a *Agents) Abort(sessionKey, runID, reason string) []string {
 // Find returns the run of that id: unfinished, or finished at most ten minutes
 // and a thousand runs ago.
 func (a *Agents) Find(runID string) (*Run, bool) {
-	run := a.known(runID)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.forgetLocked()
+	run := a.runs[runID]
 	return run, run != nil
 }
 
@@ -277,8 +273,8 @@ func (a *Agents) Find(runID string) (*Run, bool) {
 // first, which for a run that is not known is certain.
 func (a *Agents) Wait(ctx context.Context, runID string) (Result, bool) {
 	var done <-chan struct{}
-	run := a.known(runID)
-	if run != nil {
+	run, ok := a.Find(runID)
+	if ok {
 		done = run.done
 	}
 	select {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -28,8 +29,8 @@ import (
 // puts its messages at the end of the conversation, as said and not answered.
 type session struct {
 	agents *Agents
-	key    string
-	home   string // the agent whose directory holds it
+	place
+	index *store.Sessions
 
 	// Guarded by agents.mu.
 	users int // turns, and calls of Agents.use
@@ -39,11 +40,10 @@ type session struct {
 	// transcript, so that their order is the order of acceptance, but not
 	// while a model answers.
 	mu         sync.Mutex
-	running    bool   // the actor exists
-	current    *turn  // what it runs
-	queue      []*job // what waits, in order; bounded by admit for turns
-	last       *Run   // the one accepted last
-	index      *store.Sessions
+	running    bool              // the actor exists
+	current    *turn             // what it runs
+	queue      []*job            // what waits, in order; bounded by admit for turns
+	last       *Run              // the one accepted last
 	transcript *store.Transcript // nil until loaded
 	sessionID  string
 	records    []store.Record // messages, oldest first; elements do not change
@@ -79,12 +79,7 @@ type queuedMessage struct {
 
 // load reads the session's conversation, if that is not in memory. Without
 // create a session that is in no index has none, and ok is false. It needs mu.
-func (s *session) load(create bool, cwd string) (ok bool, err error) {
-	if s.index == nil {
-		if s.index, err = s.agents.dir.Sessions(s.home); err != nil {
-			return false, err
-		}
-	}
+func (s *session) load(create bool) (ok bool, err error) {
 	e, ok := s.index.Get(s.key)
 	if ok && s.transcript != nil && s.sessionID == e.SessionID {
 		return true, nil
@@ -99,8 +94,7 @@ func (s *session) load(create bool, cwd string) (ok bool, err error) {
 			return false, err
 		}
 	}
-	e.CWD = cwd
-	t, err := s.index.Transcript(e)
+	t, err := s.open(e)
 	if err != nil {
 		return false, err
 	}
@@ -115,6 +109,13 @@ func (s *session) load(create bool, cwd string) (ok bool, err error) {
 	s.transcript, s.sessionID = t, e.SessionID
 	s.adopt(records)
 	return true, nil
+}
+
+// open opens the transcript of e, which is to name the agent's workspace.
+func (s *session) open(e store.Entry) (*store.Transcript, error) {
+	agent, _ := s.agents.config().Agent(s.home)
+	e.CWD = s.agents.workspace(agent)
+	return s.index.Transcript(e)
 }
 
 // adopt makes records, as loaded, the conversation.
@@ -148,11 +149,17 @@ func (s *session) adopt(records []store.Record) {
 // add puts a message at the end of the conversation in memory.
 func (s *session) add(r store.Record) {
 	s.records = append(s.records, r)
-	for i := range r.Message.Content {
-		p := &r.Message.Content[i]
-		s.size += len(p.Text) + len(p.Thinking) + len(p.Arguments) + len(p.Data)
+	s.size += messageSize(r.Message)
+}
+
+// messageSize is about how many bytes of memory m takes.
+func messageSize(m *store.Message) int {
+	n := 256
+	for i := range m.Content {
+		p := &m.Content[i]
+		n += len(p.Text) + len(p.Thinking) + len(p.ThinkingSignature) + len(p.Arguments) + len(p.Data)
 	}
-	s.size += 256
+	return n
 }
 
 // promote puts messages that were stored as a queued turn into the conversation.
@@ -198,7 +205,7 @@ func (s *session) close() {
 	s.unload()
 }
 
-// idle notes what release is to know. It needs mu.
+// idleLocked notes what release is to know. It needs mu.
 func (s *session) idleLocked() {
 	s.keep = s.transcript != nil && s.size <= keptHistory
 }
@@ -209,10 +216,9 @@ func (s *session) accept(t *turn) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.idleLocked()
-	cwd := s.agents.workspace(t.agent)
-	known, err := s.load(false, cwd)
+	known, err := s.load(false)
 	if err == nil && !known {
-		_, err = s.load(true, cwd)
+		_, err = s.load(true)
 	}
 	if err != nil {
 		return err
@@ -299,20 +305,17 @@ func (s *session) nextLocked() *turn {
 
 // exclusive calls fn, with mu held, while no turn of the session runs: after
 // those that were accepted before and ahead of later ones. With a reason the
-// former are aborted. When done is closed first, fn is not called and ok is
-// false.
-func (s *session) exclusive(done <-chan struct{}, abort string, fn func() error) (ok bool, err error) {
+// former are aborted. When ctx ends first, fn is not called.
+func (s *session) exclusive(ctx context.Context, abort string, fn func() error) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if !s.running {
+		defer s.mu.Unlock()
 		defer s.idleLocked()
-		return true, fn()
+		return fn()
 	}
 	if abort != "" {
-		for _, j := range slices.Backward(s.queue) {
-			if j.turn != nil {
-				j.turn.run.Abort(abort)
-			}
+		for _, t := range slices.Backward(s.waiting()) { // newest first, as Abort does
+			t.run.Abort(abort)
 		}
 		s.current.run.Abort(abort)
 	}
@@ -328,35 +331,45 @@ func (s *session) exclusive(done <-chan struct{}, abort string, fn func() error)
 	s.queue = append(s.queue, j)
 	s.mu.Unlock()
 	select {
-	case err = <-result:
-		ok = true
-	case <-done:
+	case err := <-result:
+		return err
+	case <-ctx.Done():
 	}
 	s.mu.Lock()
-	if i := slices.Index(s.queue, j); i >= 0 {
+	i := slices.Index(s.queue, j)
+	if i >= 0 {
 		s.queue = slices.Delete(s.queue, i, i+1)
-	} else if !ok { // it was done while we took the lock
-		return true, <-result
 	}
-	return ok, err
+	s.mu.Unlock()
+	if i < 0 { // it was done meanwhile
+		return <-result
+	}
+	return context.Cause(ctx)
+}
+
+// waiting are the turns that wait. It needs mu.
+func (s *session) waiting() (turns []*turn) {
+	for _, j := range s.queue {
+		if j.turn != nil {
+			turns = append(turns, j.turn)
+		}
+	}
+	return turns
 }
 
 // restart begins a new conversation under the session's key. Turns that wait
 // move to it. It needs mu, and that no turn runs.
-func (s *session) restart(e store.Entry, cwd string) error {
+func (s *session) restart(e store.Entry) error {
 	old, known := s.index.Get(s.key)
 	e.SessionID, e.UpdatedAt = newID(), time.Now().UnixMilli()
 	if err := s.index.Put(s.key, e); err != nil {
 		return err
 	}
-	e.CWD = cwd
-	t, err := s.index.Transcript(e)
+	t, err := s.open(e)
 	if err == nil {
 		var lines []store.Line
-		for _, j := range s.queue {
-			if j.turn != nil {
-				lines = append(lines, queuedLine(j.turn))
-			}
+		for _, t := range s.waiting() {
+			lines = append(lines, queuedLine(t))
 		}
 		if err = t.Append(lines...); err != nil {
 			t.Close()

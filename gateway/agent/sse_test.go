@@ -104,8 +104,8 @@ func TestEventReaderLimits(t *testing.T) {
 					break
 				}
 			}
-			if cap(s.buf) > 4*maxEvent || cap(s.data) > 4*maxEvent {
-				t.Errorf("holds %d and %d bytes", cap(s.buf), cap(s.data))
+			if cap(s.lines.Bytes()) > 4*maxEvent || cap(s.data) > 4*maxEvent {
+				t.Errorf("holds %d and %d bytes", cap(s.lines.Bytes()), cap(s.data))
 			}
 		})
 	}

@@ -17,7 +17,7 @@ type turn struct {
 	Turn
 	run     *Run
 	agent   config.ResolvedAgent
-	home    string
+	to      address
 	command *command
 	args    string
 	after   *Run         // its last event comes before our first
@@ -26,9 +26,9 @@ type turn struct {
 	unwatch func() bool // stops watching the client
 	unqueue func() bool // false when the turn was aborted, and told so, before its time
 
-	text     strings.Builder
+	model    config.ResolvedModel // asked last
+	text     strings.Builder      // heard so far
 	thinking strings.Builder
-	said     Event // the provider and model that were told last
 }
 
 const clientLeft = "the client left"
@@ -40,7 +40,7 @@ func (t *turn) settleWhenAborted(a *Agents) (stop func() bool) {
 	cancelled := context.AfterFunc(t.run.ctx, func() {
 		defer a.work.Done()
 		<-t.run.accepted
-		a.finish(t, KindAborted, t.failed(context.Cause(t.run.ctx)))
+		a.finish(t, t.ended(context.Cause(t.run.ctx)))
 	})
 	return func() bool {
 		ok := cancelled()
@@ -60,22 +60,21 @@ func (s *session) runTurn(t *turn) (next *turn) {
 	settled := t.unqueue != nil && !t.unqueue()
 	records, entry := s.begin(t)
 	var answer *store.Message
-	var kind Kind
 	var res Result
 	if settled {
-		res = t.failed(context.Cause(t.run.ctx))
-		answer = t.answer(nil, &res)
+		res = t.ended(context.Cause(t.run.ctx))
+		answer = res.message(&modelResult{})
 	} else {
-		answer, kind, res = a.ask(t, records, a.refs(t, entry))
+		answer, res = a.ask(t, records, entry)
 	}
 	next, err := s.end(t, answer, &res)
 	if err != nil && !settled {
 		a.log.Error("answer was not stored", "session", s.key, "run", t.run.ID, "err", err)
-		kind, res.Status, res.StopReason, res.Err, res.Message = KindError, StatusError, stopError, err, nil
+		res.Status, res.StopReason, res.Err, res.Message = StatusError, stopError, err, nil
 	}
 	a.leave(s)
 	if !settled {
-		a.finish(t, kind, res)
+		a.finish(t, res)
 	}
 	a.release(s)
 	return next
@@ -88,9 +87,10 @@ func (a *Agents) runStateless(t *turn) {
 	for i := range t.Messages {
 		records[i].Message = &t.Messages[i]
 	}
-	_, kind, res := a.ask(t, records, a.refs(t, store.Entry{}))
+	answer, res := a.ask(t, records, store.Entry{})
+	res.Message = answer
 	a.leave(nil)
-	a.finish(t, kind, res)
+	a.finish(t, res)
 }
 
 // begin takes a turn's messages into the conversation and returns what of that
@@ -129,9 +129,7 @@ func (s *session) end(t *turn, answer *store.Message, res *Result) (next *turn, 
 			e.ModelProvider, e.Model = res.Provider, res.Model
 			e.InputTokens, e.OutputTokens = u.Input, u.Output
 			e.TotalTokens = u.Input + u.CacheRead + u.CacheWrite // what the context holds
-			if m, err := s.agents.config().Model(res.Provider + "/" + res.Model); err == nil {
-				e.ContextTokens = int64(m.ContextWindow)
-			}
+			e.ContextTokens = int64(t.model.ContextWindow)
 		}
 	})
 	if err != nil {
@@ -143,26 +141,20 @@ func (s *session) end(t *turn, answer *store.Message, res *Result) (next *turn, 
 
 // refs are the models to ask, in order.
 func (a *Agents) refs(t *turn, e store.Entry) []string {
-	cfg := a.config()
-	if now, ok := cfg.Agent(t.agent.ID); ok {
+	if now, ok := a.config().Agent(t.agent.ID); ok {
 		t.agent = now // the turn may have waited while the configuration changed
 	}
-	refs := t.agent.Refs()
-	switch {
-	case t.Model != "":
+	if t.Model != "" {
 		return []string{t.Model}
-	case e.ModelOverride != "":
-		ref := e.ProviderOverride + "/" + e.ModelOverride
-		if _, err := cfg.Model(ref); err == nil {
-			refs[0] = ref
-		}
 	}
+	refs := t.agent.Refs()
+	refs[0] = a.sessionModel(t.agent, e)
 	return refs
 }
 
-// ask has a model answer, and says how that went: what to store, the kind of
-// the last event, and the result. A panic on the way is an error of this turn.
-func (a *Agents) ask(t *turn, records []store.Record, refs []string) (answer *store.Message, kind Kind, res Result) {
+// ask has a model answer, and returns what to store and how that went.
+func (a *Agents) ask(t *turn, records []store.Record, e store.Entry) (*store.Message, Result) {
+	refs := a.refs(t, e)
 	timeout := t.Timeout
 	if timeout <= 0 {
 		timeout = t.agent.Timeout
@@ -171,35 +163,23 @@ func (a *Agents) ask(t *turn, records []store.Record, refs []string) (answer *st
 	defer cancel()
 	t.run.startedAt = time.Now()
 	out, err := a.answer(ctx, t, records, refs)
-	var abort abortError
-	if cause := context.Cause(ctx); err != nil && cause != nil && (errors.As(cause, &abort) || errors.Is(cause, ErrTimeout)) {
-		err = cause
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause // somebody's abort, or our timeout
 	}
-	if err != nil {
-		res, kind = t.failed(err), KindError
-		if res.Status == StatusAborted {
-			kind = KindAborted
-		}
-	} else {
-		res, kind = Result{Status: StatusOK, StopReason: out.StopReason}, KindEnd
+	if out == nil {
+		out = t.heard()
+	}
+	res := t.ended(err)
+	if err == nil {
+		res.StopReason, res.ToolCalls = out.StopReason, calls(out.Content)
 	}
 	res.Text = t.text.String()
-	res.Duration = time.Since(t.run.startedAt)
-	if out == nil {
-		out = t.partial(refs[0], a.config())
-	}
 	res.Usage, res.Provider, res.Model = out.Usage, out.Provider, out.Model
-	if err == nil {
-		res.ToolCalls = calls(out.Content)
-	}
-	answer = t.answer(out, &res)
-	if t.run.SessionKey == "" {
-		res.Message = answer
-	}
-	return answer, kind, res
+	return res.message(out), res
 }
 
-// answer builds the prompt and calls the models.
+// answer builds the prompt and calls the models. A panic on the way, in an
+// observer perhaps, is an error of this turn.
 func (a *Agents) answer(ctx context.Context, t *turn, records []store.Record, refs []string) (res *modelResult, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -207,57 +187,38 @@ func (a *Agents) answer(ctx context.Context, t *turn, records []store.Record, re
 		}
 	}()
 	a.emit(t, Event{Kind: KindStart})
-	model, err := a.config().Model(refs[0])
-	if err != nil {
-		model.Provider, model.ID, _ = strings.Cut(refs[0], "/")
-		model.ContextWindow = 1 << 20 // a fallback may know; it fits what it can
-	}
-	a.tellModel(t, model.Provider, model.ID)
 	system := systemPrompt(t.agent, a.workspace(t.agent), t.System)
-	reply := t.MaxTokens
-	if reply <= 0 {
-		reply = model.MaxTokens
-	}
-	messages, err := fit(records, model.ContextWindow, estimate(system)+toolTokens(t.Tools), reply)
-	if err != nil {
-		return nil, err
-	}
 	res, err = a.models.run(ctx, refs, &modelRequest{
-		System: system, Messages: messages, Tools: t.Tools, ToolChoice: t.ToolChoice, MaxTokens: t.MaxTokens,
+		System: system, Tools: t.Tools, ToolChoice: t.ToolChoice, MaxTokens: t.MaxTokens,
 		Temperature: t.Temperature, TopP: t.TopP, Stop: t.Stop, SessionKey: t.run.SessionKey,
+		prepare: func(q *modelRequest) (err error) {
+			t.model = q.Model
+			a.emit(t, Event{Kind: KindModel, Provider: q.Model.Provider, Model: q.Model.ID})
+			q.Messages, err = fit(records, q.Model.ContextWindow, estimate(system)+toolTokens(t.Tools), q.MaxTokens)
+			return err
+		},
 	}, func(d delta) {
-		switch {
+		t.text.WriteString(d.Text)
+		t.thinking.WriteString(d.Thinking)
+		switch text := t.text.String(); {
 		case d.Text != "":
-			t.text.WriteString(d.Text)
-			a.emit(t, Event{Kind: KindDelta, Delta: d.Text, Text: t.text.String()})
+			a.emit(t, Event{Kind: KindDelta, Delta: d.Text, Text: text})
 		case d.Thinking != "":
-			t.thinking.WriteString(d.Thinking)
-			a.emit(t, Event{Kind: KindThinking, Thinking: d.Thinking, Text: t.text.String()})
+			a.emit(t, Event{Kind: KindThinking, Thinking: d.Thinking, Text: text})
 		}
 	})
 	if err != nil {
 		return res, err
 	}
-	a.tellModel(t, res.Provider, res.Model) // a fallback, perhaps
 	for i, p := range calls(res.Content) {
 		a.emit(t, Event{Kind: KindToolCall, Tool: &ToolCall{i, p.ID, p.Name, p.Arguments}, Text: t.text.String()})
 	}
 	return res, nil
 }
 
-func (a *Agents) tellModel(t *turn, provider, model string) {
-	if t.said.Provider != provider || t.said.Model != model {
-		t.said = Event{Kind: KindModel, Provider: provider, Model: model}
-		a.emit(t, t.said)
-	}
-}
-
-// partial is the result of a turn that has none, from what was heard.
-func (t *turn) partial(ref string, cfg *config.Config) *modelResult {
-	res := &modelResult{}
-	if m, err := cfg.Model(ref); err == nil {
-		res.Provider, res.Model, res.API = m.Provider, m.ID, m.API
-	}
+// heard is the result of a turn that has none, from what was heard.
+func (t *turn) heard() *modelResult {
+	res := &modelResult{Provider: t.model.Provider, Model: t.model.ID, API: t.model.API}
 	if s := t.thinking.String(); s != "" {
 		res.Content = append(res.Content, store.Part{Type: store.PartThinking, Thinking: s})
 	}
@@ -267,28 +228,31 @@ func (t *turn) partial(ref string, cfg *config.Config) *modelResult {
 	return res
 }
 
-// answer is the assistant's message of a result.
-func (t *turn) answer(out *modelResult, res *Result) *store.Message {
-	if out == nil {
-		out = &modelResult{}
+// ended is the result of a turn that ended with err, still without what was said.
+func (t *turn) ended(err error) Result {
+	res := Result{Status: StatusOK, StopReason: stopEnd, SessionID: t.run.SessionID, Err: err}
+	if !t.run.startedAt.IsZero() {
+		res.Duration = time.Since(t.run.startedAt)
 	}
-	m := &store.Message{
-		Role: store.RoleAssistant, Content: out.Content, API: out.API, Provider: out.Provider, Model: out.Model,
-		Usage: &out.Usage, StopReason: res.StopReason, Timestamp: time.Now().UnixMilli(),
-	}
-	if res.Err != nil {
-		m.ErrorMessage = res.Err.Error()
-	}
-	return m
-}
-
-// failed is the result of a turn that err ended.
-func (t *turn) failed(err error) Result {
 	var abort abortError
 	if errors.As(err, &abort) {
-		return Result{Status: StatusAborted, StopReason: stopAborted, Err: err, SessionID: t.run.SessionID}
+		res.Status, res.StopReason = StatusAborted, stopAborted
+	} else if err != nil {
+		res.Status, res.StopReason = StatusError, stopError
 	}
-	return Result{Status: StatusError, StopReason: stopError, Err: err, SessionID: t.run.SessionID}
+	return res
+}
+
+// message is the assistant's message to store.
+func (r *Result) message(out *modelResult) *store.Message {
+	m := &store.Message{
+		Role: store.RoleAssistant, Content: out.Content, API: out.API, Provider: out.Provider, Model: out.Model,
+		Usage: &out.Usage, StopReason: r.StopReason, Timestamp: time.Now().UnixMilli(),
+	}
+	if r.Err != nil {
+		m.ErrorMessage = r.Err.Error()
+	}
+	return m
 }
 
 // emit tells an event to everyone who listens.
@@ -302,15 +266,11 @@ func (a *Agents) emit(t *turn, e Event) {
 }
 
 // finish ends a run: it is remembered, told and done, in this order.
-func (a *Agents) finish(t *turn, kind Kind, res Result) {
+func (a *Agents) finish(t *turn, res Result) {
 	defer a.work.Done()
 	t.unwatch()
 	t.run.result = res
-	size := len(res.Text)
-	if res.Message != nil {
-		size *= 2
-	}
-	a.remember(t.run, size)
+	a.remember(t.run)
 	defer close(t.run.done)
 	defer t.run.cancel(nil)
 	defer func() {
@@ -318,6 +278,13 @@ func (a *Agents) finish(t *turn, kind Kind, res Result) {
 			a.panicked(v, "session", t.run.SessionKey, "run", t.run.ID)
 		}
 	}()
+	kind := KindEnd
+	switch res.Status {
+	case StatusError:
+		kind = KindError
+	case StatusAborted:
+		kind = KindAborted
+	}
 	a.emit(t, Event{Kind: kind, Text: res.Text, Provider: res.Provider, Model: res.Model, Err: res.Err, Result: &t.run.result})
 }
 

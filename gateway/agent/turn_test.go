@@ -338,7 +338,7 @@ func TestAbort(t *testing.T) {
 				equal(t, "history", h.said("main"), c.said)
 				_, e, _ := h.Entry("main")
 				equal(t, "abortedLastRun", e.AbortedLastRun, c.other == "aborted")
-				if h.active != 0 || h.sessions["agent:main:main"].turns != 0 {
+				if h.active != 0 || h.sessions[place{"main", "agent:main:main"}].turns != 0 {
 					t.Error("a place was not given back")
 				}
 			})
@@ -416,7 +416,6 @@ func TestClientTools(t *testing.T) {
 	h := newHouse(t, fakeModel(func(ctx context.Context, r *modelRequest, emit func(delta)) (*modelResult, error) {
 		if step++; step == 1 {
 			emit(delta{Thinking: "hm"})
-			emit(delta{Tool: &toolDelta{ID: "c1", Name: "weather", Arguments: "{}"}})
 			return &modelResult{StopReason: stopTool, Content: []store.Part{
 				{Type: store.PartToolCall, ID: "c1", Name: "weather", Arguments: json.RawMessage(`{"at":"Ulm"}`)},
 				{Type: store.PartToolCall, ID: "c2", Name: "time", Arguments: json.RawMessage(`{}`)},
@@ -572,7 +571,7 @@ func TestModelChoice(t *testing.T) {
 	})
 	run := h.start(userTurn("main", "x"))
 	<-run.Done()
-	equal(t, "events", h.told(run), "start\nmodel gone/x\ndelta re: |re: \ndelta x|re: x\nmodel builtin/echo\nend ok stop")
+	equal(t, "events", h.told(run), "start\nmodel builtin/echo\ndelta re: |re: \ndelta x|re: x\nend ok stop")
 	turn := userTurn("main", "x")
 	turn.Model = "builtin/echo"
 	run = h.start(turn)

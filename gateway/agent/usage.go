@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"openclaw/gateway/store"
+	"openclaw/reload/config"
 )
 
 const (
@@ -38,22 +39,19 @@ type UsageReport struct {
 func (a *Agents) Usage(ctx context.Context, days int) (UsageReport, error) {
 	a.usageMu.Lock() // one at a time; nothing else waits for it
 	defer a.usageMu.Unlock()
-	if u, ok := a.usage[days]; ok && time.Since(u.At) < usageKept {
-		return u, nil
+	if a.usageDays == days && time.Since(a.usage.At) < usageKept {
+		return a.usage, nil
 	}
 	u := UsageReport{At: time.Now()}
 	year, month, day := u.At.Date()
 	since := time.Date(year, month, day-max(days, 1)+1, 0, 0, 0, 0, u.At.Location())
 	files, bytes := maxUsageFiles, int64(maxUsageBytes)
 	sums := map[[2]string]*DayUsage{}
-	for _, agent := range a.config().AgentList() {
-		index, err := a.dir.Sessions(agent.ID)
-		if err != nil {
-			return u, err
-		}
-		names, err := os.ReadDir(filepath.Dir(index.Path()))
-		if err != nil {
-			return u, err
+	var broken error
+	err := a.indexes("", func(agent config.ResolvedAgent, index *store.Sessions) bool {
+		var names []os.DirEntry
+		if names, broken = os.ReadDir(filepath.Dir(index.Path())); broken != nil {
+			return false
 		}
 		for _, name := range names {
 			id, ok := strings.CutSuffix(name.Name(), ".jsonl")
@@ -61,19 +59,12 @@ func (a *Agents) Usage(ctx context.Context, days int) (UsageReport, error) {
 			if !ok || id == "index" || err != nil || fi.ModTime().Before(since) {
 				continue
 			}
-			if files, bytes = files-1, bytes-fi.Size(); files < 0 || bytes < 0 {
-				u.Partial = true
+			files, bytes = files-1, bytes-fi.Size()
+			u.Partial = files < 0 || bytes < 0
+			if broken = context.Cause(ctx); broken != nil || u.Partial {
 				break
 			}
-			if err := ctx.Err(); err != nil {
-				return u, context.Cause(ctx)
-			}
-			records, err := readTranscript(index, id)
-			if err != nil {
-				a.log.Warn("transcript was not read", "session", id, "err", err)
-				continue
-			}
-			for _, r := range records {
+			for _, r := range a.readTranscript(index, id) {
 				if r.Type != store.TypeMessage || r.Message.Usage == nil || r.Message.Usage.TotalTokens == 0 {
 					continue
 				}
@@ -86,6 +77,10 @@ func (a *Agents) Usage(ctx context.Context, days int) (UsageReport, error) {
 				}
 			}
 		}
+		return broken == nil && !u.Partial
+	})
+	if err = cmp.Or(err, broken); err != nil {
+		return u, err
 	}
 	for _, d := range sums {
 		u.Days = append(u.Days, *d)
@@ -93,7 +88,7 @@ func (a *Agents) Usage(ctx context.Context, days int) (UsageReport, error) {
 	slices.SortFunc(u.Days, func(x, y DayUsage) int {
 		return cmp.Or(strings.Compare(x.Date, y.Date), strings.Compare(x.AgentID, y.AgentID))
 	})
-	a.usage = map[int]UsageReport{days: u}
+	a.usage, a.usageDays = u, days
 	return u, nil
 }
 
@@ -111,14 +106,4 @@ func (d *DayUsage) add(u *store.Usage) {
 	if u.Cost.Total == 0 {
 		d.MissingCost++
 	}
-}
-
-func readTranscript(index *store.Sessions, id string) ([]store.Record, error) {
-	t, err := index.Transcript(store.Entry{SessionID: id})
-	if err != nil {
-		return nil, err
-	}
-	defer t.Close()
-	records, _, err := t.Load()
-	return records, err
 }

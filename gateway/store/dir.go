@@ -245,13 +245,12 @@ func (d *folder) sub(name string, create bool) (*folder, error) {
 func (d *folder) child(name string, create bool) (*folder, error) {
 	path := filepath.Join(d.path, name)
 	if create {
-		switch err := d.root.Mkdir(name, 0o700); {
-		case err == nil:
-			if err := d.sync(); err != nil {
-				return nil, err
-			}
-		case !errors.Is(err, fs.ErrExist):
+		if err := d.root.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, noSpace(err)
+		}
+		// Also when it was there: who made it may have died before this.
+		if err := d.sync(); err != nil {
+			return nil, err
 		}
 	}
 	root, err := d.root.OpenRoot(name)

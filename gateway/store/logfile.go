@@ -124,7 +124,7 @@ func (l *LogFile) write(p []byte) error {
 			return err
 		}
 	}
-	return l.file.append(p, nil)
+	return l.file.append(p)
 }
 
 // gone reports whether the file lost its name, as by somebody's rm.

@@ -35,6 +35,10 @@ func (d *Dir) loadSessions(agentID string) (_ *Sessions, err error) {
 		}
 	}()
 	dir.sweep()
+	// The names of transcripts whose writer died before it had synced them.
+	if err := dir.sync(); err != nil {
+		return nil, err
+	}
 	size, written, err := s.readSnapshot()
 	if err != nil {
 		return nil, err
@@ -140,14 +144,11 @@ func decodeRow(raw json.RawMessage) (r row, err error) {
 // meanwhile. A line that a crash left unreadable is skipped, and the journal
 // is then not sound.
 func (s *Sessions) replay() (dropped map[string]bool, sound bool, err error) {
-	f, created, err := s.dir.open(journalName, os.O_RDWR|os.O_APPEND|os.O_CREATE)
+	f, _, err := s.dir.open(journalName, os.O_RDWR|os.O_APPEND|os.O_CREATE)
 	if err != nil {
 		return nil, false, err
 	}
 	s.journal = &appender{f: f, write: s.dir.write}
-	if created {
-		return nil, true, s.dir.sync()
-	}
 	dropped, sound = map[string]bool{}, true
 	lines := bufio.NewReaderSize(f, 64<<10)
 	for {

@@ -18,39 +18,20 @@ func ReadSecretFile(path string, limit int64) ([]byte, error) {
 // ReadConfigFile reads a configuration file, or with secret a secret's file. A
 // configuration may be readable by all, but only root and we may write it.
 func ReadConfigFile(path string, limit int64, secret bool) ([]byte, error) {
-	f, err := openChecked(path, secret)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return readAll(f, limit)
-}
-
-// CheckSecretFile reports why ReadSecretFile would refuse a file, for a
-// configuration that turned out to have secrets in it.
-func CheckSecretFile(path string) error {
-	f, err := openChecked(path, true)
-	if err != nil {
-		return err
-	}
-	return f.Close()
-}
-
-func openChecked(path string, secret bool) (*os.File, error) {
 	// Without O_NONBLOCK the open of a FIFO waits for a writer.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
+	defer f.Close()
 	fi, err := f.Stat()
 	if err == nil {
 		err = checkReader(fi, path, secret)
 	}
 	if err != nil {
-		f.Close()
 		return nil, err
 	}
-	return f, nil
+	return readAll(f, limit)
 }
 
 func checkReader(fi fs.FileInfo, path string, secret bool) error {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -91,11 +92,13 @@ type Sessions struct {
 	warnings []error
 
 	// writeMu serialises changes, so that the journal has their order. It is
-	// held across the write of a journal line, and of a snapshot when it is due.
-	writeMu   sync.Mutex
-	journal   *appender
-	compactAt int64 // size of the journal that makes a snapshot due
-	closed    bool
+	// held across the write of a journal line.
+	writeMu    sync.Mutex
+	journal    *appender
+	compactAt  int64          // size of the journal that makes a snapshot due
+	compacting bool           // a goroutine writes the snapshot
+	compaction sync.WaitGroup // and is waited for by close
+	closed     bool
 
 	// mu guards the maps and is never held across I/O. Rows are replaced, not changed.
 	mu   sync.RWMutex
@@ -351,16 +354,15 @@ func (s *Sessions) apply(c change) error {
 	if err != nil {
 		return err
 	}
-	if err := s.journal.append(append(line, '\n'), nil); err != nil {
+	if err := s.journal.append(append(line, '\n')); err != nil {
 		return fmt.Errorf("write session index: %w", err)
 	}
 	s.mu.Lock()
 	s.set(c)
 	s.mu.Unlock()
-	if s.journal.size > s.compactAt {
-		if err := s.compact(); err != nil {
-			s.compactAt = 2 * s.journal.size // the journal has it all; try again later
-		}
+	if s.journal.size > s.compactAt && !s.compacting {
+		s.compacting = true
+		s.compaction.Go(func() { s.compact() })
 	}
 	return nil
 }
@@ -382,29 +384,69 @@ func (s *Sessions) set(c change) {
 	s.byID[c.Entry.SessionID] = c.Key
 }
 
-// compact writes a snapshot and empties the journal. A crash between the two
-// replays the journal over a snapshot that has it already: lines say what is,
-// not what changed, so that is harmless. It needs writeMu.
+// compact writes a snapshot of this moment and then cuts from the journal the
+// lines that it makes needless. Changes go on meanwhile: encoding and syncing
+// thousands of entries takes longer than a turn should wait. A crash between
+// the two replays the journal over a snapshot that has it already: lines say
+// what is, not what changed, so that is harmless, if the journal is whole. It
+// is therefore synced first. After an error the journal has everything, and
+// the next attempt comes when it has doubled.
 func (s *Sessions) compact() error {
-	data, err := s.snapshot()
-	if err != nil {
-		return err
-	}
-	if err := s.dir.replace(snapshotName, data); err != nil {
-		return err
-	}
-	s.compactAt = max(compactMin, 4*int64(len(data)))
-	if err := s.journal.f.Truncate(0); err != nil {
-		return err
-	}
-	s.journal.size, s.journal.torn = 0, false
-	return nil
-}
-
-func (s *Sessions) snapshot() ([]byte, error) {
+	s.writeMu.Lock()
+	f, upTo := s.journal.f, s.journal.size
 	s.mu.RLock()
 	rows := maps.Clone(s.rows)
 	s.mu.RUnlock()
+	s.writeMu.Unlock()
+
+	data, err := snapshot(rows)
+	if err == nil {
+		err = syncData(f)
+	}
+	if err == nil {
+		err = s.dir.replace(snapshotName, data)
+	}
+
+	s.writeMu.Lock()
+	defer s.writeMu.Unlock()
+	s.compacting = false
+	if err == nil {
+		err = s.cutJournal(upTo)
+	}
+	if err != nil {
+		s.compactAt = 2 * s.journal.size
+		return err
+	}
+	s.compactAt = max(compactMin, 4*int64(len(data)))
+	return nil
+}
+
+// cutJournal replaces the journal by its lines behind an offset. It needs writeMu.
+func (s *Sessions) cutJournal(upTo int64) error {
+	rest := make([]byte, s.journal.size-upTo)
+	if _, err := s.journal.f.ReadAt(rest, upTo); err != nil {
+		return err
+	}
+	temp := tempName(journalName)
+	f, _, err := s.dir.open(temp, os.O_RDWR|os.O_APPEND|os.O_EXCL)
+	if err != nil {
+		return err
+	}
+	next := &appender{f: f, write: s.dir.write, sync: syncData}
+	if err = next.append(rest); err == nil {
+		err = s.dir.root.Rename(temp, journalName)
+	}
+	if err != nil {
+		s.dir.root.Remove(temp)
+		return errors.Join(err, f.Close())
+	}
+	s.journal.f.Close()
+	next.sync = nil
+	s.journal = next
+	return nil
+}
+
+func snapshot(rows map[string]*row) ([]byte, error) {
 	b := bytes.NewBufferString("{")
 	for i, key := range slices.Sorted(maps.Keys(rows)) {
 		name, err := encode(key)
@@ -450,9 +492,11 @@ func (s *Sessions) close() error {
 		errs = append(errs, t.shut())
 	}
 	s.writeMu.Lock()
-	defer s.writeMu.Unlock()
 	s.closed = true
-	if s.journal.size > 0 || s.journal.torn {
+	changed := s.journal.size > 0 || s.journal.torn
+	s.writeMu.Unlock()
+	s.compaction.Wait()
+	if changed {
 		errs = append(errs, s.compact())
 	}
 	errs = append(errs, s.journal.f.Close())

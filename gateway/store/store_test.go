@@ -491,10 +491,10 @@ func TestReadSecretFile(t *testing.T) {
 	}
 	if os.Geteuid() == 0 {
 		os.Chown(path, 12345, -1)
-		if err := CheckSecretFile(path); err == nil || !strings.Contains(err.Error(), "sudo chown 0 "+path) {
+		if _, err := ReadSecretFile(path, 10); err == nil || !strings.Contains(err.Error(), "sudo chown 0 "+path) {
 			t.Error(err)
 		}
-	} else if err := CheckSecretFile("/etc/passwd"); err == nil || !strings.Contains(err.Error(), "chmod") {
+	} else if _, err := ReadSecretFile("/etc/passwd", 1<<20); err == nil || !strings.Contains(err.Error(), "chmod") {
 		t.Error(err)
 	}
 }

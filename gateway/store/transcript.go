@@ -26,7 +26,14 @@ const (
 	typeSession       = "session"
 	transcriptVersion = 3
 	transcriptSuffix  = ".jsonl"
-	timeFormat        = "2006-01-02T15:04:05.000Z07:00" // as JavaScript's toISOString
+
+	// maxLoad bounds what Load reads: more than the largest message that the
+	// gateway admits unless told otherwise (25 MiB), and far more than any
+	// model's context. Its records take a few times as much memory.
+	maxLoad = 32 << 20
+	// maxTail bounds the search for the last record of a file.
+	maxTail    = 1 << 29
+	timeFormat = "2006-01-02T15:04:05.000Z07:00" // as JavaScript's toISOString
 )
 
 // Record is one line of a transcript after the header. Each names the record
@@ -78,9 +85,13 @@ type Damage struct {
 	Path  string
 	Count int
 	Lines []int // their numbers from 1, the first hundred
+	Older int64 // bytes at the start that were not read, the file being too large
 }
 
 func (d *Damage) Error() string {
+	if d.Older > 0 {
+		return fmt.Sprintf("%s: the conversation begins after %d bytes of older lines, too many to load; %d unreadable lines left out behind them", d.Path, d.Older, d.Count)
+	}
 	return fmt.Sprintf("%s: %d unreadable lines left out: %v", d.Path, d.Count, d.Lines)
 }
 
@@ -156,7 +167,6 @@ func (t *Transcript) append(lines []Line, ids []string, bodies [][]byte, now tim
 		return err
 	}
 	var b bytes.Buffer
-	sync := syncData
 	first := t.file == nil || t.file.size == 0
 	if first {
 		key, _ := t.s.KeyOf(t.id)
@@ -166,7 +176,6 @@ func (t *Transcript) append(lines []Line, ids []string, bodies [][]byte, now tim
 		}
 		b.Write(head)
 		b.WriteByte('\n')
-		sync = (*os.File).Sync
 	} else if t.bare {
 		b.WriteByte('\n')
 	}
@@ -187,9 +196,9 @@ func (t *Transcript) append(lines []Line, ids []string, bodies [][]byte, now tim
 		if err != nil {
 			return err
 		}
-		t.file = &appender{f: f, write: t.s.dir.write}
+		t.file = &appender{f: f, write: t.s.dir.write, sync: syncData}
 	}
-	if err := t.file.append(b.Bytes(), sync); err != nil {
+	if err := t.file.append(b.Bytes()); err != nil {
 		return err
 	}
 	if first { // the file's name is durable only now
@@ -224,7 +233,7 @@ func (t *Transcript) open() error {
 	} else if err != nil {
 		return err
 	}
-	t.file = &appender{f: f, write: t.s.dir.write}
+	t.file = &appender{f: f, write: t.s.dir.write, sync: syncData}
 	if err := t.repair(); err != nil {
 		return errors.Join(fmt.Errorf("repair: %w", err), t.release())
 	}
@@ -253,6 +262,9 @@ func (t *Transcript) repair() error {
 	size := fi.Size()
 	for window := int64(64 << 10); ; window *= 8 {
 		start := max(size-window, 0)
+		if window > maxTail { // not even our own message of 256 MiB, torn
+			return fmt.Errorf("no whole line in the last %d bytes", maxTail)
+		}
 		tail := make([]byte, size-start)
 		if _, err := f.ReadAt(tail, start); err != nil && err != io.EOF {
 			return err
@@ -309,24 +321,32 @@ func (l leaf) parent() json.RawMessage {
 
 // Load returns the conversation from its root to its last record, of all types.
 // Lines that cannot be read are left out and told in the Damage, nil if there are none.
+// Of a file over 32 MiB only the lines in its last 32 MiB are read; the file
+// itself keeps everything. A branch that leads to older lines is followed from
+// the oldest line read.
 func (t *Transcript) Load() ([]Record, *Damage, error) {
 	t.mu.Lock()
 	err := t.open()
 	var lines io.Reader = bytes.NewReader(nil)
+	older := int64(0)
 	if err == nil && t.file != nil {
-		lines = io.NewSectionReader(t.file.f, 0, t.file.size)
+		older = max(0, t.file.size-maxLoad)
+		lines = io.NewSectionReader(t.file.f, older, t.file.size-older)
 	}
 	t.mu.Unlock() // an Append meanwhile changes nothing before that size
 	var records []Record
 	var damage *Damage
 	if err == nil {
-		records, damage, err = readRecords(lines)
+		records, damage, err = readRecords(lines, older > 0)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("load transcript %s: %w", t.id, err)
 	}
+	if damage == nil && older > 0 {
+		damage = &Damage{}
+	}
 	if damage != nil {
-		damage.Path = t.Path()
+		damage.Path, damage.Older = t.Path(), older
 	}
 	return records, damage, nil
 }
@@ -347,7 +367,8 @@ func (t *Transcript) shut() error {
 }
 
 // readRecords reads the lines of a transcript and follows the last branch.
-func readRecords(r io.Reader) ([]Record, *Damage, error) {
+// With cut the first line is but the end of one.
+func readRecords(r io.Reader, cut bool) ([]Record, *Damage, error) {
 	type node struct {
 		Record
 		parent int // index of the record before, -1 at the root
@@ -361,7 +382,7 @@ func readRecords(r io.Reader) ([]Record, *Damage, error) {
 		if err != nil && err != io.EOF {
 			return nil, nil, err
 		}
-		if line = bytes.TrimSpace(line); len(line) > 0 {
+		if line = bytes.TrimSpace(line); len(line) > 0 && (number > 1 || !cut) {
 			rec, parent, ok := parseRecord(line)
 			switch {
 			case !ok:

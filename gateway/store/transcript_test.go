@@ -295,6 +295,67 @@ func TestWriteFaults(t *testing.T) {
 	}
 }
 
+// What could not be synced is neither acknowledged nor kept: not a line, not a
+// new file whose name could not be synced.
+func TestSyncFaults(t *testing.T) {
+	d := mustOpen(t, filepath.Join(t.TempDir(), "state"))
+	s := mustSessions(t, d)
+	tr := mustTranscript(t, s, "s1")
+	if err := tr.Append(user("A")); err != nil {
+		t.Fatal(err)
+	}
+	for _, fault := range []error{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT} { // the latter two as NFS tells them
+		tr.file.sync = func(*os.File) error { return fault }
+		if err := tr.Append(user("lost")); !errors.Is(err, fault) || errors.Is(err, ErrNoSpace) != (fault != syscall.EIO) {
+			t.Error(fault, err)
+		}
+		if data, _ := os.ReadFile(tr.Path()); bytes.Contains(data, []byte("lost")) || !bytes.HasSuffix(data, []byte("\n")) {
+			t.Errorf("%v kept %q", fault, data)
+		}
+	}
+	tr.file.sync = syncData
+	if err := tr.Append(user("B")); err != nil || load(t, tr) != "A|B" {
+		t.Error(err, load(t, tr))
+	}
+	fresh, dir := mustTranscript(t, s, "s2"), s.dir.dir
+	s.dir.dir, _ = os.Open(os.DevNull)
+	s.dir.dir.Close()
+	if err := fresh.Append(user("lost")); err == nil || load(t, fresh) != "" {
+		t.Error("a name that is not durable was acknowledged", err)
+	}
+	s.dir.dir = dir
+	if err := fresh.Append(user("C")); err != nil || load(t, fresh) != "C" {
+		t.Error(err)
+	}
+}
+
+// A transcript too large to load gives its end, says so and goes on.
+func TestHugeTranscript(t *testing.T) {
+	d := mustOpen(t, filepath.Join(t.TempDir(), "state"))
+	tr := mustTranscript(t, mustSessions(t, d), "s1")
+	if err := tr.Append(user("old")); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(tr.Path(), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(f, "{\"type\":\"custom\",\"data\":%q}\n{\"type\":\"custom\",\"id\":\"z\"}\n", strings.Repeat("x", maxLoad))
+	f.Close()
+	for _, want := range []string{"A", "A|B"} {
+		if err := tr.Append(user(want[len(want)-1:])); err != nil {
+			t.Fatal(err)
+		}
+		records, damage, err := tr.Load()
+		if err != nil || damage == nil || damage.Older == 0 || damage.Count != 0 || !strings.Contains(damage.Error(), "older lines") || texts(records) != want {
+			t.Error(texts(records), damage, err)
+		}
+	}
+	if data, err := os.ReadFile(tr.Path()); err != nil || !bytes.Contains(data, []byte(`"old"`)) || len(data) < maxLoad {
+		t.Error("the file itself must keep everything:", len(data), err)
+	}
+}
+
 // A truncation that fails too leaves a torn line for as long as it must.
 func TestTornLineThatCannotBeCut(t *testing.T) {
 	d := mustOpen(t, filepath.Join(t.TempDir(), "state"))

@@ -2,6 +2,7 @@ package config
 
 import (
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -14,6 +15,9 @@ type binder struct {
 	problems, warnings Problems
 	untold             int              // problems and warnings beyond maxTold
 	at                 map[string]*Node // every key of ours that the file has, by path
+
+	providers []string                   // that a model may name
+	listed    map[string]map[string]bool // by provider, the ids of its models
 }
 
 // maxTold bounds the problems, and the warnings, that are told one by one.
@@ -54,9 +58,11 @@ func (b *binder) suggest(word string, candidates []string) string {
 	return suggest(word, candidates)
 }
 
+type alias struct{ key, same, wins string }
+
 // aliases are sections that may be written in two places. Where both say
 // something different, the one named wins is used.
-var aliases = [...]struct{ key, same, wins string }{
+var aliases = [...]alias{
 	{"gateway.reload", "gateway.hotReload", "gateway.hotReload"},
 	{"gateway.logging", "logging", "gateway.logging"},
 }
@@ -96,12 +102,7 @@ func (b *binder) object(path, pattern string, n *Node, v reflect.Value) {
 }
 
 func isAlias(pattern string) bool {
-	for _, a := range aliases {
-		if pattern == a.key {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(aliases[:], func(a alias) bool { return a.key == pattern })
 }
 
 // aliased binds the sections found under an alias, the winner last.
@@ -130,8 +131,9 @@ func (b *binder) aliased(root *Node, v reflect.Value) {
 // differences warns of each key that both sections have with different values.
 func (b *binder) differences(pathX string, x *Node, pathY string, y *Node, wins string) {
 	if x.Kind == Object && y.Kind == Object {
+		others := y.byKey()
 		for _, m := range x.Members {
-			if o := y.Get(m.Key); o != nil {
+			if o := others[m.Key]; o != nil {
 				b.differences(joinKey(pathX, m.Key), m.Value, joinKey(pathY, m.Key), o, wins)
 			}
 		}
@@ -287,13 +289,8 @@ func (b *binder) secretOf(path string, n *Node) (Secret, bool) {
 
 // word checks a text against oneof.
 func (b *binder) word(path, pattern string, n *Node, f *field, text string) (string, bool) {
-	if f.oneOf == nil {
+	if f.oneOf == nil || slices.Contains(f.oneOf, text) {
 		return text, true
-	}
-	for _, w := range f.oneOf {
-		if text == w {
-			return text, true
-		}
 	}
 	for _, w := range olderWords {
 		if w.pattern == pattern && w.word == text {
@@ -302,7 +299,7 @@ func (b *binder) word(path, pattern string, n *Node, f *field, text string) (str
 		}
 	}
 	msg := "must be " + anyOf(f.oneOf)
-	if near := nearest(text, f.oneOf); near != "" && len(f.oneOf) > 1 {
+	if near := Nearest(text, f.oneOf); near != "" && len(f.oneOf) > 1 {
 		msg += " (did you mean " + near + "?)"
 	} else if f.why != "" {
 		msg += ": " + f.why

@@ -116,7 +116,7 @@ func mustParse(t *testing.T, text string, env map[string]string) *Loaded {
 }
 
 func TestLoad(t *testing.T) {
-	files := map[string][]byte{"here.json": Minimal(goodToken)}
+	files := map[string][]byte{"here.json": Setup{Token: goodToken}.Text()}
 	src := func(path string) Source {
 		return Source{Path: path, ReadFile: func(path string, limit int64, secret bool) ([]byte, error) {
 			if limit != maxFile || secret {
@@ -535,7 +535,7 @@ func TestDocs(t *testing.T) {
 }
 
 func BenchmarkParse(b *testing.B) {
-	text := Minimal(goodToken)
+	text := Setup{Token: goodToken}.Text()
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := Parse("t", text, Source{}); err != nil {

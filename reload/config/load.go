@@ -65,7 +65,7 @@ func Parse(name string, raw []byte, src Source) (*Loaded, error) {
 		return l, err
 	}
 	l.Root = root
-	b := &binder{file: name, src: src, at: map[string]*Node{}}
+	b := &binder{file: name, src: src, at: map[string]*Node{}, listed: map[string]map[string]bool{}}
 	b.object("", "", root, reflect.ValueOf(l.Config).Elem())
 	b.authFromEnv(&l.Config.Gateway.Auth)
 	b.check(l.Config)
@@ -115,9 +115,6 @@ func (a Auth) Secret() Secret {
 
 // Missing reports whether no such secret is set: a gateway must not start.
 func (a Auth) Missing() bool { return a.Secret().IsZero() }
-
-// Minimal is the text of a first configuration with this token.
-func Minimal(token string) []byte { return Setup{Token: token}.Text() }
 
 // Setup is what a first configuration says; zero fields are left to their defaults.
 type Setup struct {

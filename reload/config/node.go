@@ -58,6 +58,15 @@ func (n *Node) Get(key string) *Node {
 	return nil
 }
 
+// byKey is for looking many members up: Get is a walk over all of them.
+func (n *Node) byKey() map[string]*Node {
+	all := make(map[string]*Node, len(n.Members))
+	for _, m := range n.Members {
+		all[m.Key] = m.Value
+	}
+	return all
+}
+
 // text is the string called key, or "".
 func (n *Node) text(key string) string {
 	if m := n.Get(key); m != nil && m.Kind == String {

@@ -60,10 +60,10 @@ func (ps Problems) sorted() Problems {
 	return ps
 }
 
-// nearest returns the candidate closest to word, or "" when none is close.
-func nearest(word string, candidates []string) string {
+// Nearest returns the candidate closest to word, or "" when none is close.
+func Nearest(word string, candidates []string) string {
 	best, least := "", 1+len(word)/3
-	if len(word) > 64 {
+	if len(word) > 64 || len(candidates) > maxTold {
 		return ""
 	}
 	for _, c := range candidates {
@@ -104,7 +104,7 @@ func distance(a, b string, limit int) int {
 
 // suggest is " (did you mean x?)" when there is a near candidate.
 func suggest(word string, candidates []string) string {
-	if near := nearest(word, candidates); near != "" {
+	if near := Nearest(word, candidates); near != "" {
 		return " (did you mean " + near + "?)"
 	}
 	return ""

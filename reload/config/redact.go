@@ -21,6 +21,7 @@ func Redact(raw []byte, root *Node) []byte {
 	}
 	r := &redacter{}
 	r.find(root, hideNothing)
+	r.again = strings.NewReplacer(r.hidden...)
 	r.repeated(root)
 	for _, c := range root.comments {
 		if text := raw[c.start:c.end]; r.mentions(string(text)) || isSensitive(string(text)) && bytes.ContainsAny(text, ":=") {
@@ -52,7 +53,8 @@ func splice(raw []byte, edits []edit) []byte {
 
 type redacter struct {
 	edits  []edit
-	hidden []string // the secrets found
+	hidden []string          // each secret found, and what comes in its place
+	again  *strings.Replacer // of hidden: finds any of many secrets in one pass
 	done   map[*Node]bool
 }
 
@@ -73,7 +75,11 @@ func (r *redacter) find(n *Node, h hide) {
 	switch n.Kind {
 	case Object:
 		for _, m := range n.Members {
-			r.find(m.Value, max(h, hideBelow(m.Key)))
+			below := hideBelow(m.Key)
+			if m.Value.Kind == String && strings.EqualFold(m.Key, "auth") {
+				below = hideStrings // where an object belongs, somebody has put the secret itself
+			}
+			r.find(m.Value, max(h, below))
 		}
 	case Array:
 		for _, item := range n.Items {
@@ -98,8 +104,8 @@ func (r *redacter) hide(n *Node) {
 	}
 	r.done[n] = true
 	r.cut(n.Start, n.End, `"`+RedactedPlaceholder+`"`)
-	if len(n.Str) >= 8 {
-		r.hidden = append(r.hidden, n.Str)
+	if 8 <= len(n.Str) && len(n.Str) <= maxSecret {
+		r.hidden = append(r.hidden, n.Str, "")
 	}
 }
 
@@ -116,18 +122,22 @@ func (r *redacter) repeated(n *Node) {
 	}
 }
 
-func (r *redacter) mentions(text string) bool {
-	return slices.ContainsFunc(r.hidden, func(s string) bool { return strings.Contains(text, s) })
-}
+func (r *redacter) mentions(text string) bool { return r.again.Replace(text) != text }
 
 func hideBelow(key string) hide {
 	switch k := strings.ToLower(key); {
 	case k == "token", k == "password", k == "apikey", k == "secret", k == "headers", k == "env", k == "bottoken":
 		return hideAll
-	case isSensitive(k):
+	case isSensitive(k), isMisspelt(k):
 		return hideStrings
 	}
 	return hideNothing
+}
+
+// isMisspelt reports whether a key is one slip away from a secret's: the value
+// of gateway.auth.tokn is no less secret for that.
+func isMisspelt(key string) bool {
+	return slices.ContainsFunc([]string{"token", "password", "apikey", "secret"}, func(name string) bool { return distance(key, name, 1) <= 1 })
 }
 
 func isSensitive(name string) bool {
@@ -164,33 +174,27 @@ func Restore(text []byte, root *Node, old []byte, oldRoot *Node) []byte {
 		case n.Kind == String && n.Str == RedactedPlaceholder && o.Kind != Object && o.Kind != Array:
 			edits = append(edits, edit{n.Start, n.End, string(old[o.Start:o.End])})
 		case n.Kind == Object && o.Kind == Object:
+			there := o.byKey()
 			for _, m := range n.Members {
-				walk(m.Value, o.Get(m.Key))
+				walk(m.Value, there[m.Key])
 			}
 		case n.Kind == Array && o.Kind == Array:
+			byID := make(map[string]*Node, len(o.Items))
+			for _, item := range slices.Backward(o.Items) {
+				byID[item.text("id")] = item
+			}
 			for i, item := range n.Items {
-				walk(item, counterpart(item, i, o))
+				id := item.text("id")
+				from := byID[id]
+				if named := id != "" && id != RedactedPlaceholder; i >= len(o.Items) && !named {
+					from = nil
+				} else if i < len(o.Items) && (!named || o.Items[i].text("id") == id) {
+					from = o.Items[i]
+				}
+				walk(item, from)
 			}
 		}
 	}
 	walk(root, oldRoot)
 	return splice(text, edits)
-}
-
-// counterpart is the element of old that item, at position i, came from.
-func counterpart(item *Node, i int, old *Node) *Node {
-	id := item.text("id")
-	var here *Node
-	if i < len(old.Items) {
-		here = old.Items[i]
-	}
-	if id == "" || id == RedactedPlaceholder || here != nil && here.text("id") == id {
-		return here
-	}
-	for _, o := range old.Items {
-		if o.text("id") == id {
-			return o
-		}
-	}
-	return nil
 }

@@ -190,7 +190,8 @@ func setDefault(v reflect.Value, f *field) {
 
 // joinKey appends a key to a path; one that is not a plain word is quoted.
 func joinKey(path, key string) string {
-	plain := key != ""
+	// A path is made for every key below, so no key may be long in it.
+	plain := key != "" && len(key) <= 64
 	for i := 0; i < len(key) && plain; i++ {
 		c := key[i]
 		plain = 'a' <= c|0x20 && c|0x20 <= 'z' || isDigit(c) || c == '_' || c == '-' || c == '$' || c == '*'

@@ -24,6 +24,7 @@ const idRule = "lower-case letters, digits, _ and -, at most 64, beginning with 
 
 // check applies what concerns more than the form of one key.
 func (b *binder) check(c *Config) {
+	b.providers = append(sortedKeys(c.Models.Providers), builtinProvider)
 	b.checkGateway(&c.Gateway)
 	b.checkModels(&c.Models)
 	b.checkAgents(c)
@@ -179,6 +180,7 @@ func (b *binder) checkModels(m *Models) {
 			}
 		}
 		seen := map[string]bool{}
+		b.listed[id] = seen
 		for i, model := range p.Models {
 			at := joinIndex(path+".models", i)
 			if model.ID == "" && b.at[at+".id"] != nil {
@@ -283,15 +285,14 @@ func (b *binder) checkRef(c *Config, path string, n *Node, ref string) {
 			b.warn(path, n, "the provider has no entry under models.providers; turns with this model fail")
 			return
 		}
-		b.problem(path, n, "names a provider that is not under models.providers"+b.suggest(provider, append(sortedKeys(c.Models.Providers), builtinProvider)))
+		b.problem(path, n, "names a provider that is not under models.providers"+b.suggest(provider, b.providers))
 		return
 	}
-	if len(p.Models) == 0 || slices.ContainsFunc(p.Models, func(m ProviderModel) bool { return m.ID == model }) {
-		return
+	if listed := b.listed[provider]; len(p.Models) > 0 && !listed[model] {
+		hint := ""
+		if len(listed) <= maxTold {
+			hint = b.suggest(model, sortedKeys(listed))
+		}
+		b.warn(path, n, "the provider does not list this model"+hint)
 	}
-	var known []string
-	for i := 0; i < len(p.Models) && len(b.warnings) < maxTold; i++ {
-		known = append(known, p.Models[i].ID)
-	}
-	b.warn(path, n, "the provider does not list this model"+b.suggest(model, known))
 }

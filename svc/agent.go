@@ -3,12 +3,11 @@ package svc
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"strings"
 	"time"
 
-	"openclaw/gateway/store"
+	"openclaw/reload/config"
 	"openclaw/wire"
 )
 
@@ -58,12 +57,7 @@ func message(e *Env, a *Args) (string, error) {
 		if text != "" {
 			return "", usage("--message and --message-file contradict each other")
 		}
-		raw, err := []byte(nil), error(nil)
-		if name == "-" {
-			raw, err = readAll(e.Stdin, maxParams)
-		} else {
-			raw, err = store.ReadConfigFile(name, maxParams, false)
-		}
+		raw, err := e.readInput(name)
 		if err != nil {
 			return "", usage("--message-file: %v", err)
 		}
@@ -83,8 +77,8 @@ func turn(ctx context.Context, e *Env, a *Args, in *wire.AgentRun, check func(*l
 	if err != nil {
 		return err
 	}
-	in.Timeout = int64(limit / time.Second)
-	in.IdempotencyKey = newID()
+	in.Timeout = int64((limit + time.Second - 1) / time.Second) // 0 would mean the agent's own
+	in.IdempotencyKey = rand.Text()
 	out := &reply{e: e, run: in.IdempotencyKey, live: e.OutTTY && !e.JSON}
 	l, err := dial(ctx, e, a, out.event)
 	if err != nil {
@@ -104,11 +98,13 @@ func turn(ctx context.Context, e *Env, a *Args, in *wire.AgentRun, check func(*l
 	raw, err := l.askFinal(ctx, "agent", 25*time.Hour, in, &final)
 	switch {
 	case err != nil:
+		l.Close() // events may still come
 		out.end()
 		return err
 	case e.JSON:
 		return e.printJSON(raw)
 	}
+	l.Close()
 	return out.final(&final)
 }
 
@@ -121,7 +117,7 @@ type reply struct {
 }
 
 // event prints what an agent event adds. It is called by the connection's
-// reader, and no more once CallFinal has returned.
+// reader, until that is closed.
 func (r *reply) event(in wire.Inbound) {
 	if !r.live || in.Event != "agent" {
 		return
@@ -185,12 +181,6 @@ func (r *reply) final(f *wire.AgentFinal) error {
 	return nil
 }
 
-func newID() string {
-	b := make([]byte, 16)
-	rand.Read(b) // never fails, says crypto/rand
-	return hex.EncodeToString(b)
-}
-
 // findAgent returns an agent of the gateway, or the error that unknown words.
 func findAgent(ctx context.Context, l *link, id, unknown string) (*wire.AgentInfo, error) {
 	var known wire.AgentsList
@@ -204,7 +194,7 @@ func findAgent(ctx context.Context, l *link, id, unknown string) (*wire.AgentInf
 		}
 		ids = append(ids, known.Agents[i].ID)
 	}
-	return nil, &Error{Code: "INVALID_REQUEST", Msg: fmt.Sprintf(unknown, id) + didYouMean(nearest(id, ids)), Hint: "agents here: " + strings.Join(ids, ", ")}
+	return nil, &Error{Code: "INVALID_REQUEST", Msg: fmt.Sprintf(unknown, id) + didYouMean(config.Nearest(id, ids)), Hint: "agents here: " + strings.Join(ids, ", ")}
 }
 
 func agentList(ctx context.Context, e *Env, a *Args) error {

@@ -5,11 +5,8 @@ import (
 	"strings"
 	"time"
 
-	"openclaw/gateway/store"
 	"openclaw/wire"
 )
-
-const maxParams = 25 << 20 // what a gateway takes in one message by default
 
 // call asks a gateway to run one method and prints what it answered.
 func call(ctx context.Context, e *Env, a *Args) error {
@@ -38,13 +35,11 @@ func call(ctx context.Context, e *Env, a *Args) error {
 func readParams(e *Env, s string) (wire.Raw, error) {
 	raw := []byte(s)
 	var err error
-	switch file, isFile := strings.CutPrefix(s, "@"); {
-	case s == "":
+	if s == "" {
 		return wire.Raw("{}"), nil
-	case s == "-":
-		raw, err = readAll(e.Stdin, maxParams)
-	case isFile:
-		raw, err = store.ReadConfigFile(file, maxParams, false)
+	}
+	if file, isFile := strings.CutPrefix(s, "@"); isFile || s == "-" {
+		raw, err = e.readInput(file)
 	}
 	if err != nil {
 		return nil, usage("--params: %v", err)

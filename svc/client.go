@@ -29,7 +29,6 @@ const (
 
 // clientFlags are what every command that talks to a gateway takes.
 func clientFlags(more ...Flag) []Flag {
-	const argv = "other users of this host can read a command line"
 	common := []Flag{
 		{Name: "json", Doc: "Print one JSON document and nothing else."},
 		{Name: "url", Value: "URL", Doc: "Talk to this gateway, ws:// or wss://. It gets no stored credentials."},
@@ -37,8 +36,8 @@ func clientFlags(more ...Flag) []Flag {
 		{Name: "token-file", Value: "FILE", Doc: "Present the token in this file, mode 0600."},
 		{Name: "password-file", Value: "FILE", Doc: "Present the password in this file, mode 0600."},
 		{Name: "timeout", Value: "TIME", Doc: "Give up after this time: milliseconds, or 5s, 2m."},
-		{Name: "token", Value: "TOKEN", Refused: argv, Hint: "use --token-file FILE or the variable OPENCLAW_GATEWAY_TOKEN"},
-		{Name: "password", Value: "PASSWORD", Refused: argv, Hint: "use --password-file FILE or the variable OPENCLAW_GATEWAY_PASSWORD"},
+		{Name: "token", Value: "TOKEN", Refused: onArgv, Hint: "use --token-file FILE or the variable OPENCLAW_GATEWAY_TOKEN"},
+		{Name: "password", Value: "PASSWORD", Refused: onArgv, Hint: "use --password-file FILE or the variable OPENCLAW_GATEWAY_PASSWORD"},
 	}
 	for _, f := range common {
 		if flagNamed(more, "--"+f.Name) == nil { // a command may mean its own timeout
@@ -280,7 +279,7 @@ func (ep *endpoint) explain(e *Env, ctx context.Context, err error) error {
 	case errors.As(err, &refused):
 		return ep.denied(e, refused)
 	case errors.As(err, &handshake):
-		down.Msg = fmt.Sprintf("%s answered with HTTP status %d: not a gateway, or not for us", ep.url, handshake.Status)
+		down.Msg = fmt.Sprintf("%s is no gateway, or not for us: %v", ep.url, handshake)
 		return down
 	case errors.Is(err, context.DeadlineExceeded):
 		down.Msg = "gateway at " + ep.url + " did not answer in time"

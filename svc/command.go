@@ -3,6 +3,7 @@ package svc
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -87,7 +88,7 @@ func (a *Args) Duration(name string, def, unit time.Duration) (time.Duration, er
 	if !ok {
 		return def, nil
 	}
-	if n, err := strconv.ParseInt(s, 10, 32); err == nil && n > 0 {
+	if n, err := strconv.ParseInt(s, 10, 32); err == nil && n > 0 && n <= int64(math.MaxInt64/unit) {
 		return time.Duration(n) * unit, nil
 	}
 	if d, err := time.ParseDuration(s); err == nil && d > 0 {
@@ -105,7 +106,7 @@ func globalFlags() []Flag {
 		{Name: "profile", Value: "NAME", Doc: "Use the state, configuration and ports of this profile."},
 		{Name: "dev", Doc: "Short for --profile dev: an isolated gateway to try things on."},
 		{Name: "no-color", Doc: "Plain text, as with NO_COLOR or without a terminal."},
-		{Name: "log-level", Value: "LEVEL", OneOf: []string{"debug", "info", "warn", "error", "trace", "fatal", "silent"}, Doc: "Least level logged: debug, info, warn or error."},
+		{Name: "log-level", Value: "LEVEL", OneOf: []string{"debug", "info", "warn", "error"}, Doc: "Least level logged: debug, info, warn or error."},
 		{Name: "version", Aliases: []string{"V"}, Doc: "Print the version."},
 		{Name: "help", Aliases: []string{"h"}, Doc: "Print help for the command."},
 	}
@@ -116,11 +117,9 @@ func globalFlags() []Flag {
 func parse(e *Env, table []Command, argv []string) (*Command, *Args, error) {
 	a := &Args{flags: map[string]string{}, unit: time.Millisecond}
 	e.JSON = slices.Contains(argv, "--json") // also for complaints about the line itself
-	type given struct{ text, name, value string }
+	type given struct{ text, value string }
 	var flags []given
 	var words []string
-	var unknown string // the first flag that no command has
-	var before int     // the words in front of it; what follows may be its value
 	for i := 0; i < len(argv); i++ {
 		arg := argv[i]
 		if arg == "--" {
@@ -135,10 +134,11 @@ func parse(e *Env, table []Command, argv []string) (*Command, *Args, error) {
 		f := anyFlag(table, text)
 		switch {
 		case f == nil:
-			if unknown == "" {
-				unknown, before = text, len(words)
+			c, n, err := find(table, words)
+			if err != nil {
+				return nil, nil, err
 			}
-			continue
+			return nil, nil, unknownFlag(words[:n], c.allowed(), text)
 		case f.Value == "" && inline:
 			on, err := strconv.ParseBool(value)
 			if err != nil {
@@ -154,30 +154,18 @@ func parse(e *Env, table []Command, argv []string) (*Command, *Args, error) {
 			}
 			value = argv[i]
 		}
-		flags = append(flags, given{text, f.Name, value})
+		flags = append(flags, given{text, value})
 	}
 
-	if unknown != "" {
-		words = words[:before]
-	}
 	c, n, err := find(table, words)
 	if err != nil {
 		return nil, nil, err
 	}
 	a.path, a.Words = words[:n], words[n:]
-	allowed := globalFlags()
-	if c != nil {
-		allowed = append(allowed, c.Flags...)
-	}
-	if unknown != "" {
-		return nil, nil, unknownFlag(a.path, allowed, unknown)
-	}
+	allowed := c.allowed()
 	for _, g := range flags {
 		f := flagNamed(allowed, g.text)
 		switch {
-		case f == nil && c == nil: // no command: help or the version, perhaps with --json
-			a.flags[g.name] = g.value
-			continue
 		case f == nil:
 			return nil, nil, unknownFlag(a.path, allowed, g.text)
 		case f.Refused != "":
@@ -186,7 +174,7 @@ func parse(e *Env, table []Command, argv []string) (*Command, *Args, error) {
 			a.notices = append(a.notices, fmt.Sprintf("--%s has no effect: %s", f.Name, f.Ignored))
 			continue
 		case len(f.OneOf) > 0 && !slices.Contains(f.OneOf, g.value):
-			return nil, nil, usage("--%s: %q is none of %s%s", f.Name, g.value, strings.Join(f.OneOf, ", "), didYouMean(nearest(g.value, f.OneOf)))
+			return nil, nil, usage("--%s: %q is none of %s%s", f.Name, g.value, strings.Join(f.OneOf, ", "), didYouMean(config.Nearest(g.value, f.OneOf)))
 		}
 		if f.Value == "" {
 			g.value = "true"
@@ -199,16 +187,15 @@ func parse(e *Env, table []Command, argv []string) (*Command, *Args, error) {
 	if err := e.setGlobals(a); err != nil {
 		return nil, nil, err
 	}
-	if c != nil && !a.Has("help") && !a.Has("version") {
-		if err := c.checkArgs(a); err != nil {
-			return nil, nil, err
-		}
-	}
-	if c == nil && n > 0 && !a.Has("help") && !a.Has("version") {
+	switch {
+	case a.Has("help"), a.Has("version"):
+	case c != nil:
+		err = c.checkArgs(a)
+	case n > 0:
 		group := strings.Join(a.path, " ")
-		return nil, nil, &Error{Code: "USAGE", Exit: ExitUsage, Msg: group + ": which one? " + strings.Join(subcommands(table, a.path), ", "), Hint: "openclaw help " + group}
+		err = &Error{Code: "USAGE", Exit: ExitUsage, Msg: group + ": which one? " + strings.Join(subcommands(table, a.path), ", "), Hint: "openclaw help " + group}
 	}
-	return c, a, nil
+	return c, a, err
 }
 
 // setGlobals moves the flags that every command shares into the Env.
@@ -225,12 +212,7 @@ func (e *Env) setGlobals(a *Args) error {
 	}
 	e.paths, e.pathsErr = config.Resolve(profile, e.Lookup, e.Home)
 	e.JSON = a.Has("json") || a.Get("format") == "json"
-	switch e.LogLevel = a.Get("log-level"); e.LogLevel { // the words of the other OpenClaw programs
-	case "trace":
-		e.LogLevel = "debug"
-	case "fatal", "silent":
-		e.LogLevel = "error"
-	}
+	e.LogLevel = a.Get("log-level")
 	e.NoColor = a.Has("no-color") || e.getenv("NO_COLOR") != ""
 	return nil
 }
@@ -263,6 +245,14 @@ func find(table []Command, words []string) (*Command, int, error) {
 		}
 	}
 	return nil, len(words), nil
+}
+
+// allowed are the flags of a command, or where there is none those that help and the version take.
+func (c *Command) allowed() []Flag {
+	if c == nil {
+		return append(globalFlags(), Flag{Name: "json", Doc: "Print one JSON document and nothing else."})
+	}
+	return append(globalFlags(), c.Flags...)
 }
 
 func (c *Command) paths() []string { return append([]string{c.Path}, c.Aliases...) }
@@ -344,11 +334,11 @@ func unknownFlag(path []string, allowed []Flag, text string) error {
 	if len(path) > 0 {
 		where = strings.Join(path, " ") + ": "
 	}
-	return usage("%sunknown flag %q%s", where, text, didYouMean(nearest(text, names)))
+	return usage("%sunknown flag %q%s", where, text, didYouMean(config.Nearest(text, names)))
 }
 
 func unknownCommand(words, known []string) error {
-	near := nearest(words[len(words)-1], known)
+	near := config.Nearest(words[len(words)-1], known)
 	if near != "" {
 		near = strings.Join(append(slices.Clone(words[:len(words)-1]), near), " ")
 	}
@@ -364,36 +354,4 @@ func didYouMean(near string) string {
 		return ""
 	}
 	return " (did you mean " + near + "?)"
-}
-
-// nearest returns the known word that is a slip or two away from word, or "".
-func nearest(word string, known []string) string {
-	best, least := "", 2+len(word)/3
-	for _, k := range known {
-		if d := distance(word, k); d < least {
-			best, least = k, d
-		}
-	}
-	return best
-}
-
-// distance counts the insertions, deletions and replacements that turn a into b (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1) // of the prefix of a so far, to each prefix of b
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := diagonal
-			if a[i] != b[j] {
-				replace++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

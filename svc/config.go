@@ -10,26 +10,8 @@ import (
 	"openclaw/wire"
 )
 
-// problemReport is a config.Problem for programs.
-type problemReport struct {
-	File    string `json:"file,omitempty"`
-	Line    int    `json:"line,omitempty"`
-	Column  int    `json:"column,omitempty"`
-	Path    string `json:"path"`
-	Message string `json:"message"`
-}
-
-func (p problemReport) String() string {
-	return config.Problem{File: p.File, Line: p.Line, Column: p.Column, Path: p.Path, Msg: p.Message}.String()
-}
-
-func reportProblems(ps []config.Problem) []problemReport {
-	out := []problemReport{}
-	for _, p := range ps {
-		out = append(out, problemReport{p.File, p.Line, p.Column, p.Path, p.Msg})
-	}
-	return out
-}
+// orEmpty makes [] of what JSON would call null.
+func orEmpty(ps []config.Problem) []config.Problem { return append([]config.Problem{}, ps...) }
 
 // loadForUse is Load for commands that need a configuration, with the next step in the error.
 func (e *Env) loadForUse(path string) (*config.Loaded, error) {
@@ -47,7 +29,7 @@ func (e *Env) BadConfig(path string, err error) *Error {
 	case errors.Is(err, fs.ErrNotExist) && !errors.As(err, &ps):
 		return &Error{Code: "CONFIG_MISSING", Msg: "there is no configuration at " + path, Hint: e.Command("setup")}
 	case errors.As(err, &ps):
-		return &Error{Code: "CONFIG_INVALID", Msg: ps.Error(), Body: map[string]any{"ok": false, "file": path, "problems": reportProblems(ps),
+		return &Error{Code: "CONFIG_INVALID", Msg: ps.Error(), Body: map[string]any{"ok": false, "file": path, "problems": ps,
 			"error": errorReport{"CONFIG_INVALID", fmt.Sprintf("%d problems in %s", len(ps), path)}}}
 	default:
 		return &Error{Code: "CONFIG_INVALID", Msg: err.Error()}
@@ -71,7 +53,7 @@ func configValidate(_ context.Context, e *Env, a *Args) error {
 		return e.BadConfig(path, config.Problems(l.Warnings))
 	}
 	if e.JSON {
-		return e.printJSON(map[string]any{"ok": true, "file": path, "hash": l.Hash, "problems": []problemReport{}, "warnings": reportProblems(l.Warnings)})
+		return e.printJSON(map[string]any{"ok": true, "file": path, "hash": l.Hash, "problems": []config.Problem{}, "warnings": orEmpty(l.Warnings)})
 	}
 	for _, w := range l.Warnings {
 		e.Warn("warning: %s", w.String())
@@ -110,11 +92,20 @@ func configShow(_ context.Context, e *Env, a *Args) error {
 		}
 		return e.printJSON(l.Config.JSON(false))
 	}
-	raw, err := l.Config.Get(a.Word(0))
+	raw, err := e.value(l, a.Word(0))
 	if err != nil {
-		return &Error{Code: "CONFIG_PATH", Msg: err.Error(), Hint: e.Command("config show")}
+		return err
 	}
 	return e.printJSON(raw)
+}
+
+// value returns one value of a configuration, or all for "".
+func (e *Env) value(l *config.Loaded, path string) (wire.Raw, error) {
+	raw, err := l.Config.Get(path)
+	if err != nil {
+		return nil, &Error{Code: "CONFIG_PATH", Msg: err.Error(), Hint: e.Command("config show")}
+	}
+	return raw, nil
 }
 
 // configGet prints one value: text as it is, everything else as JSON.
@@ -127,9 +118,9 @@ func configGet(_ context.Context, e *Env, a *Args) error {
 	if err != nil {
 		return err
 	}
-	raw, err := l.Config.Get(a.Word(0))
+	raw, err := e.value(l, a.Word(0))
 	if err != nil {
-		return &Error{Code: "CONFIG_PATH", Msg: err.Error(), Hint: e.Command("config show")}
+		return err
 	}
 	var text string
 	if !e.JSON && wire.DecodeLoose(raw, &text) == nil {

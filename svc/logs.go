@@ -2,7 +2,6 @@ package svc
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -33,10 +32,7 @@ func logs(ctx context.Context, e *Env, a *Args) error {
 	if since > 0 {
 		f.since = e.Now().Add(-since)
 	}
-	src, err := openLogs(ctx, e, a)
-	if err != nil {
-		return err
-	}
+	src := &logSource{e: e, a: a}
 	defer src.close()
 
 	ticks := time.NewTicker(followInterval)
@@ -53,6 +49,9 @@ func logs(ctx context.Context, e *Env, a *Args) error {
 				if err := f.print(e, line); err != nil {
 					return err
 				}
+			}
+			if page.Truncated && cursor >= 0 {
+				e.Warn("more was logged than could be followed: lines are missing here")
 			}
 			cursor = page.Cursor
 		case cursor < 0:
@@ -73,20 +72,7 @@ func logs(ctx context.Context, e *Env, a *Args) error {
 type logSource struct {
 	e    *Env
 	a    *Args
-	ep   *endpoint
 	link *link // nil while the gateway is down
-}
-
-func openLogs(ctx context.Context, e *Env, a *Args) (*logSource, error) {
-	ep, err := discover(e, a)
-	if err != nil {
-		return nil, err
-	}
-	s := &logSource{e: e, a: a, ep: ep}
-	if s.link, err = ep.dial(ctx, e, a, nil); err != nil && (!ep.own || !unreachable(err)) {
-		return nil, err
-	}
-	return s, nil
 }
 
 func (s *logSource) close() {
@@ -97,13 +83,17 @@ func (s *logSource) close() {
 
 // tail returns what follows the cursor; the end of the log for a negative one.
 func (s *logSource) tail(ctx context.Context, cursor int64) (*wire.LogsPage, error) {
-	if s.link == nil && cursor >= 0 { // following: is it back?
-		if ep, err := discover(s.e, s.a); err == nil {
-			s.link, _ = ep.dial(ctx, s.e, s.a, nil)
-		}
-	}
 	if s.link == nil {
-		return tailFile(s.e, s.ep.own, cursor)
+		ep, err := discover(s.e, s.a)
+		if err != nil {
+			return nil, err
+		}
+		if s.link, err = ep.dial(ctx, s.e, s.a, nil); err != nil {
+			if ep.own && unreachable(err) {
+				return tailFile(s.e, cursor)
+			}
+			return nil, err
+		}
 	}
 	in := &wire.LogsTail{Limit: store.MaxTailLines, MaxBytes: store.MaxTailBytes}
 	if cursor >= 0 {
@@ -119,12 +109,10 @@ func (s *logSource) tail(ctx context.Context, cursor int64) (*wire.LogsPage, err
 }
 
 // tailFile reads the log of this profile from the disk.
-func tailFile(e *Env, own bool, cursor int64) (*wire.LogsPage, error) {
-	if !own {
-		return nil, &Error{Code: codeUnreachable, Exit: ExitUnreachable, Msg: "the gateway is down"}
-	}
+func tailFile(e *Env, cursor int64) (*wire.LogsPage, error) {
 	t, err := readLog(e.paths, e.config(e.paths), cursor)
-	return &wire.LogsPage{File: t.File, Cursor: t.Cursor, Size: t.Size, Lines: t.Lines, Truncated: t.Truncated, Reset: t.Reset}, err
+	page := wire.LogsPage(t)
+	return &page, err
 }
 
 func readLog(p config.Paths, c *config.Config, cursor int64) (store.Tail, error) {
@@ -245,13 +233,9 @@ func (f *logFilter) print(e *Env, line string) error {
 	l := parseLogLine(line)
 	if e.JSON {
 		if l.Level == "" {
-			raw, err := json.Marshal(map[string]string{"msg": line})
-			if err != nil {
-				return err
-			}
-			line = string(raw)
+			line = `{"msg":` + string(wire.AppendString(nil, line)) + "}"
 		}
-		return e.printJSONLine([]byte(line))
+		return e.printf("%s\n", escapeJSON([]byte(line)))
 	}
 	when := l.Time.Local()
 	if f.utc {

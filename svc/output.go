@@ -11,6 +11,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"openclaw/gateway/store"
 	"openclaw/wire"
 )
 
@@ -57,7 +58,7 @@ func (e *Env) finish(err error) int {
 	if e.JSON {
 		body := se.Body
 		if body == nil {
-			body = map[string]any{"ok": false, "error": map[string]any{"code": se.Code, "message": se.Msg}}
+			body = map[string]any{"ok": false, "error": errorReport{se.Code, se.Msg}}
 		}
 		e.printJSON(body)
 	}
@@ -86,7 +87,10 @@ func (e *Env) debug(format string, a ...any) {
 
 // printJSON writes v, or the JSON text that v is, as one indented document.
 func (e *Env) printJSON(v any) error {
-	raw, err := marshal(v)
+	if text, ok := v.([]byte); ok {
+		v = wire.Raw(text)
+	}
+	raw, err := wire.Marshal(v)
 	if err != nil {
 		return err
 	}
@@ -97,26 +101,6 @@ func (e *Env) printJSON(v any) error {
 	b.WriteByte('\n')
 	_, err = e.Stdout.Write(escapeJSON(b.Bytes()))
 	return err
-}
-
-// printJSONLine writes v as one line, for streams of documents.
-func (e *Env) printJSONLine(raw []byte) error {
-	_, err := e.Stdout.Write(append(escapeJSON(raw), '\n'))
-	return err
-}
-
-func marshal(v any) ([]byte, error) {
-	switch v := v.(type) {
-	case wire.Raw:
-		return v, nil
-	case []byte:
-		return v, nil
-	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	err := enc.Encode(v)
-	return bytes.TrimRight(b.Bytes(), "\n"), err
 }
 
 // printf writes to stdout. Values that came from elsewhere go through escape first.
@@ -216,11 +200,17 @@ func escapeJSON(raw []byte) []byte {
 	return b.Bytes()
 }
 
-// readAll reads what a person or program gives on stdin or in a file, up to limit.
-func readAll(r io.Reader, limit int64) ([]byte, error) {
-	raw, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err == nil && int64(len(raw)) > limit {
-		err = fmt.Errorf("more than %d bytes", limit)
+// maxInput is the most read from a file or stdin: what a gateway takes in one message by default.
+const maxInput = 25 << 20
+
+// readInput reads the file of that name that a person gave; - is stdin.
+func (e *Env) readInput(name string) ([]byte, error) {
+	if name != "-" {
+		return store.ReadConfigFile(name, maxInput, false)
+	}
+	raw, err := io.ReadAll(io.LimitReader(e.Stdin, maxInput+1))
+	if err == nil && len(raw) > maxInput {
+		err = fmt.Errorf("more than %d bytes", maxInput)
 	}
 	return raw, err
 }

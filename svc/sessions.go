@@ -3,6 +3,7 @@ package svc
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -49,6 +50,10 @@ func withSession(ctx context.Context, e *Env, a *Args, fn func(l *link, key stri
 		_, err := l.ask(ctx, "sessions.resolve", in, &found)
 		if err == nil {
 			return fn(l, found.Key)
+		}
+		var se *Error
+		if !errors.As(err, &se) || se.Code != string(wire.CodeInvalidRequest) {
+			return err // it did not look
 		}
 		first = cmp.Or(first, err)
 	}

@@ -59,8 +59,8 @@ type configReport struct {
 	Path     string             `json:"path"`
 	Exists   bool               `json:"exists"`
 	Valid    bool               `json:"valid"`
-	Problems []problemReport    `json:"problems"`
-	Warnings []problemReport    `json:"warnings"`
+	Problems []config.Problem   `json:"problems"`
+	Warnings []config.Problem   `json:"warnings"`
 	Loaded   *wire.StatusConfig `json:"loaded,omitempty"`
 }
 
@@ -196,20 +196,20 @@ func (r *gatewayReport) print(e *Env, status *wire.Status) {
 
 // inspect reads a configuration for a report.
 func (e *Env) inspect(path string) configReport {
-	r := configReport{Path: path, Problems: []problemReport{}, Warnings: []problemReport{}}
+	r := configReport{Path: path, Problems: []config.Problem{}, Warnings: []config.Problem{}}
 	l, err := e.Load(path)
 	var ps config.Problems
 	switch {
 	case l == nil && errors.Is(err, fs.ErrNotExist):
 		return r
 	case errors.As(err, &ps):
-		r.Problems = reportProblems(ps)
+		r.Problems = ps
 	case err != nil:
-		r.Problems = append(r.Problems, problemReport{File: path, Message: err.Error()})
+		r.Problems = append(r.Problems, config.Problem{File: path, Msg: err.Error()})
 	}
 	r.Exists, r.Valid = true, err == nil
 	if l != nil {
-		r.Warnings = reportProblems(l.Warnings)
+		r.Warnings = orEmpty(l.Warnings)
 	}
 	return r
 }

@@ -202,7 +202,7 @@ func FuzzEscape(f *testing.F) {
 				t.Fatalf("%q keeps %U", s, r)
 			}
 		}
-		raw, err := marshal(s)
+		raw, err := wire.Marshal(s)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -698,4 +698,80 @@ func TestFollow(t *testing.T) {
 			t.Errorf("shown %q, want %q", got, want)
 		}
 	})
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+// TestInterruptWhileTheReplyComes wants nothing printed any more once the
+// command has returned: the event that comes last races with its end.
+func TestInterruptWhileTheReplyComes(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	g := newFakeGateway(t, func(req wire.Request, send func([]byte)) {
+		var p wire.AgentRun
+		wire.DecodeLoose(req.Params, &p)
+		for i := range 500 {
+			send(wire.AppendEvent(nil, "agent", fmt.Appendf(nil, `{"runId":%q,"seq":1,"stream":"assistant","ts":1,"data":{"text":%q,"delta":"x"}}`, p.IdempotencyKey, strings.Repeat("x", i+1)), 1, nil))
+		}
+	})
+	c := newConsole(t)
+	c.vars["OPENCLAW_GATEWAY_TOKEN"] = "right"
+	c.OutTTY = true
+	c.Stdout = writerFunc(func(b []byte) (int, error) {
+		cancel() // with most of the reply still to come
+		return c.out.Write(b)
+	})
+	if code := Main(ctx, c.Env, []string{"agent", "--url", g.url(), "-m", "x"}); code != ExitFailed {
+		t.Errorf("exit %d: %s", code, c.err.String())
+	}
+	if out := c.out.String(); strings.Trim(out, "x") != "\n" {
+		t.Errorf("stdout %q", out)
+	}
+}
+
+func TestTimeLimitsAreKept(t *testing.T) {
+	asked := make(chan int64, 1)
+	g := newFakeGateway(t, func(req wire.Request, send func([]byte)) {
+		var p wire.AgentRun
+		wire.DecodeLoose(req.Params, &p)
+		asked <- p.Timeout
+		send(wire.AppendError(nil, req.ID, wire.AgentTimeout("too long"), nil))
+	})
+	c := newConsole(t)
+	c.vars["OPENCLAW_GATEWAY_TOKEN"] = "right"
+	c.main("agent", "--url", g.url(), "-m", "x", "--timeout", "500ms")
+	if got := <-asked; got != 1 {
+		t.Errorf("half a second became %d, and 0 is the agent's own", got)
+	}
+	a := &Args{flags: map[string]string{"since": "2000000000"}}
+	if d, err := a.Duration("since", 0, time.Minute); err == nil {
+		t.Errorf("two thousand million minutes became %v", d)
+	}
+}
+
+// TestSessionIsLookedForOnce wants no second and third question to a gateway that cannot answer the first.
+func TestSessionIsLookedForOnce(t *testing.T) {
+	asked := make(chan string, 8)
+	g := newFakeGateway(t, func(req wire.Request, send func([]byte)) {
+		asked <- req.Method
+		send(wire.AppendError(nil, req.ID, wire.Unavailable("disk full"), nil))
+	})
+	c := newConsole(t)
+	c.vars["OPENCLAW_GATEWAY_TOKEN"] = "right"
+	if code := c.main("sessions", "show", "x", "--url", g.url()); code != ExitFailed || len(asked) != 1 {
+		t.Errorf("exit %d after %d questions: %s", code, len(asked), c.err.String())
+	}
+}
+
+// TestRefusalIsPassedOn wants what a gateway says when it takes no connection.
+func TestRefusalIsPassedOn(t *testing.T) {
+	full := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, "too many connections", http.StatusServiceUnavailable)
+	}))
+	defer full.Close()
+	c := newConsole(t)
+	if code := c.main("health", "--url", full.URL); code != ExitUnreachable || !strings.Contains(c.err.String(), "too many connections") {
+		t.Errorf("exit %d: %s", code, c.err.String())
+	}
 }

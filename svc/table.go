@@ -2,6 +2,8 @@ package svc
 
 import "context"
 
+const onArgv = "other users of this host can read a command line"
+
 // commands is the table. It is a function so that help, which is a row, may read it.
 func commands() []Command {
 	json := Flag{Name: "json", Doc: "Print one JSON document and nothing else."}
@@ -16,7 +18,6 @@ func commands() []Command {
 		Flag{Name: "session-id", Value: "ID", Doc: "The session, by its id."},
 		Flag{Name: "model", Value: "REF", Doc: "Use this model, provider/model, for this turn."},
 		Flag{Name: "thinking", Value: "LEVEL", Doc: "How hard a model that thinks should think."},
-		Flag{Name: "local", Ignored: "turns run in the gateway"},
 		seconds,
 	)...)
 	session := func(doc string) string { return doc + " SESSION is a key, an id or a label." }
@@ -24,8 +25,7 @@ func commands() []Command {
 		{Path: "gateway status", Aliases: []string{"gateway probe", "daemon status"}, Doc: "Show the process, the port, a probe, the configuration and the last error.",
 			Flags: clientFlags(
 				Flag{Name: "deep", Doc: "Also ask for connections, health and limits."},
-				Flag{Name: "no-probe", Doc: "Only look at files, do not connect."},
-				Flag{Name: "require-rpc", Ignored: "the exit code always tells whether the probe succeeded"}), Run: gatewayStatus},
+				Flag{Name: "no-probe", Doc: "Only look at files, do not connect."}), Run: gatewayStatus},
 		{Path: "gateway ports", Doc: "List the ports of the gateway, from its base port.",
 			Flags: []Flag{json, {Name: "port", Value: "PORT", Doc: "The base port, instead of the profile's."}}, Run: ports},
 		{Path: "gateway auth-token", Doc: "Hand the gateway's secret to another program over a pipe.",
@@ -50,21 +50,17 @@ func commands() []Command {
 				Flag{Name: "format", Value: "FORM", OneOf: []string{"json", "text"}, Doc: "json is one object a line."},
 				Flag{Name: "json", Doc: "The same as --format json."},
 				Flag{Name: "utc", Doc: "Times in UTC."},
-				Flag{Name: "plain", Ignored: "text is the default"},
-				Flag{Name: "local-time", Ignored: "times are local unless --utc"},
-				Flag{Name: "interval", Value: "MS", Ignored: "it looks once a second"},
-				Flag{Name: "max-bytes", Value: "N", Ignored: "it reads as much as the gateway gives"}), Run: logs},
+				Flag{Name: "plain", Ignored: "text is the default"}), Run: logs},
 
 		{Path: "agent run", Aliases: []string{"agent", "agents run"}, Doc: "Run one turn of an agent and print the reply.", Flags: agentFlags, Run: agentRun},
-		{Path: "agent list", Aliases: []string{"agents list", "agents"}, Doc: "List the agents.", Flags: clientFlags(Flag{Name: "bindings", Ignored: "there are none"}), Run: agentList},
+		{Path: "agent list", Aliases: []string{"agents list", "agents"}, Doc: "List the agents.", Flags: clientFlags(), Run: agentList},
 		{Path: "agent status", Aliases: []string{"agents status"}, Args: "ID", Doc: "Show one agent and its sessions.", Flags: clientFlags(), Run: agentStatus},
 		{Path: "message send", Doc: "Send a message: to an agent, whose reply is printed.",
 			Flags: clientFlags(append(message[:len(message):len(message)],
 				Flag{Name: "to", Aliases: []string{"t", "target"}, Value: "TARGET", Doc: "The agent."},
 				Flag{Name: "channel", Value: "NAME", Doc: "The chat network, where the target is a person there."},
 				Flag{Name: "account", Value: "ID", Ignored: "it goes with a channel"},
-				Flag{Name: "dry-run", Doc: "Only say what would be done."},
-				Flag{Name: "silent", Ignored: "it goes with a channel"}, seconds)...), Run: messageSend},
+				Flag{Name: "dry-run", Doc: "Only say what would be done."}, seconds)...), Run: messageSend},
 		{Path: "sessions list", Aliases: []string{"sessions"}, Doc: "List sessions, the last used first.",
 			Flags: clientFlags(
 				Flag{Name: "agent", Value: "ID", Doc: "Only this agent's."},
@@ -75,14 +71,14 @@ func commands() []Command {
 			Flags: clientFlags(Flag{Name: "last", Aliases: []string{"n", "limit", "lines"}, Value: "N", Doc: "The last N messages (200)."}), Run: sessionsShow},
 		{Path: "sessions reset", Args: "SESSION", Doc: session("Begin a session anew."), Flags: clientFlags(), Run: sessionsReset},
 		{Path: "sessions delete", Args: "SESSION", Doc: session("Delete a session; its transcript is kept aside."), Flags: clientFlags(), Run: sessionsDelete},
-		{Path: "models list", Aliases: []string{"models"}, Doc: "List the models that turns may use.", Flags: clientFlags(Flag{Name: "all", Ignored: "all are always shown"}), Run: modelsList},
+		{Path: "models list", Aliases: []string{"models"}, Doc: "List the models that turns may use.", Flags: clientFlags(), Run: modelsList},
 
 		{Path: "setup", Aliases: []string{"onboard"}, Doc: "Write a first configuration with a random token, and a workspace.",
 			Flags: []Flag{json, {Name: "port", Value: "PORT", Doc: "The base port."},
 				{Name: "non-interactive", Ignored: "nothing is ever asked"}, {Name: "accept-risk", Ignored: "nothing is ever asked"}}, Run: setup},
 		{Path: "config show", Args: "[PATH]", Doc: "Print the effective configuration, defaults included, secrets hidden.",
 			Flags: []Flag{json, {Name: "source", Doc: "The file as it is written, secrets hidden."},
-				{Name: "show-secrets", Doc: "Secrets too; on a terminal only."}, {Name: "effective", Ignored: "that is the default"}}, Run: configShow},
+				{Name: "show-secrets", Doc: "Secrets too; on a terminal only."}}, Run: configShow},
 		{Path: "config get", Args: "PATH", Doc: "Print one value, for example gateway.port.", Flags: []Flag{json}, Run: configGet},
 		{Path: "config validate", Args: "[FILE]", Doc: "Check the configuration and name all problems.",
 			Flags: []Flag{json, {Name: "strict", Doc: "Warnings are problems too."}}, Run: configValidate},
@@ -106,13 +102,12 @@ func GatewayRun(run func(ctx context.Context, e *Env, a *Args) error) Command {
 			{Name: "verbose", Doc: "Log everything: --log-level debug."},
 			{Name: "allow-unconfigured", Doc: "Start without a configuration, on defaults and a generated token."},
 			{Name: "reset", Doc: "With --dev: first remove the dev profile's state."},
-			{Name: "token", Value: "TOKEN", Refused: "other users of this host can read a command line", Hint: "put gateway.auth.token into the configuration, or set OPENCLAW_GATEWAY_TOKEN"},
-			{Name: "password", Value: "PASSWORD", Refused: "other users of this host can read a command line", Hint: "put gateway.auth.password into the configuration, or set OPENCLAW_GATEWAY_PASSWORD"},
+			{Name: "token", Value: "TOKEN", Refused: onArgv, Hint: "put gateway.auth.token into the configuration, or set OPENCLAW_GATEWAY_TOKEN"},
+			{Name: "password", Value: "PASSWORD", Refused: onArgv, Hint: "put gateway.auth.password into the configuration, or set OPENCLAW_GATEWAY_PASSWORD"},
 			{Name: "auth", Value: "MODE", OneOf: []string{"token", "password"}, Ignored: "set gateway.auth.mode in the configuration"},
 			{Name: "tailscale", Value: "MODE", Ignored: node}, {Name: "tailscale-reset-on-exit", Ignored: node},
 			{Name: "ws-log", Value: "STYLE", Ignored: node}, {Name: "compact", Ignored: node},
 			{Name: "raw-stream", Ignored: node}, {Name: "raw-stream-path", Value: "FILE", Ignored: node},
-			{Name: "claude-cli-logs", Ignored: node}, {Name: "cli-backend-logs", Ignored: node},
-			{Name: "ambient-channels", Ignored: node}, {Name: "runtime", Value: "NAME", Ignored: node},
+			{Name: "claude-cli-logs", Ignored: node}, {Name: "runtime", Value: "NAME", Ignored: node},
 		}}
 }

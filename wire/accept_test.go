@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 // serveEcho is an HTTP server whose handler returns as soon as the connection is
@@ -96,6 +97,7 @@ func TestCheckUpgrade(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer nc.Close()
+			nc.SetDeadline(time.Now().Add(20 * time.Second))
 			io.WriteString(nc, strings.ReplaceAll(test.request, "\n", "\r\n")+"\r\n")
 			br := bufio.NewReader(nc)
 			resp, err := http.ReadResponse(br, &http.Request{Method: strings.Fields(test.request)[0]})
@@ -157,6 +159,7 @@ func TestFramesSentWithTheHandshake(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(20 * time.Second))
 	first, second := string(maskedFrame(0x81, []byte("early"))), string(maskedFrame(0x81, []byte(strings.Repeat("x", 9000))))
 	status, br := openRaw(nc, first+second[:5000])
 	if status != 101 {

@@ -15,7 +15,11 @@ type ClientOptions struct {
 	DialOptions
 	Token    string // one of these two
 	Password string
-	OnEvent  func(Inbound) // as for NewClient
+
+	// OnEvent, if any, is called for each event in order. The Inbound is valid during the
+	// call only. Until it returns no response is delivered either, so it must neither wait
+	// for a Call of this client nor block for long: a gateway closes who reads too slowly.
+	OnEvent func(Inbound)
 }
 
 // challengeTimeout bounds the wait for connect.challenge. A gateway sends it at once.
@@ -26,11 +30,10 @@ const challengeTimeout = 10 * time.Second
 type Client struct {
 	conn       *Conn
 	onEvent    func(Inbound)
-	challenged chan Challenge // connect.challenge, once
-	done       chan struct{}  // closed when Run returns
+	challenged chan struct{} // has an element once connect.challenge came
+	done       chan struct{} // closed when run returns
 
 	mu      sync.Mutex
-	started bool
 	err     error // why the connection ended
 	pending map[string]*call
 }
@@ -39,25 +42,13 @@ type Client struct {
 type call struct {
 	twoStage bool
 	acked    bool       // reader only
-	ack      chan reply // the first stage, at most one
-	final    chan reply // exactly one
+	answers  chan reply // with twoStage perhaps an ack, then exactly one that is none
 }
 
 type reply struct {
+	ack     bool
 	payload Raw
 	err     error
-}
-
-// NewClient returns a client of a gateway on the connection; its Run must be called.
-//
-// Run calls onEvent, which may be nil, for each event in order. The Inbound is valid during
-// the call only. Until onEvent returns no response is delivered either, so it must neither
-// wait for a Call of this client nor block for long: a gateway closes who reads too slowly.
-func NewClient(c *Conn, onEvent func(Inbound)) *Client {
-	return &Client{
-		conn: c, onEvent: onEvent, pending: map[string]*call{},
-		challenged: make(chan Challenge, 1), done: make(chan struct{}),
-	}
 }
 
 // Connect dials the gateway at a ws or wss URL and connects as the runbook's client. A refusal by
@@ -67,8 +58,8 @@ func Connect(ctx context.Context, url string, o ClientOptions) (*Client, *HelloO
 	if err != nil {
 		return nil, nil, err
 	}
-	c := NewClient(conn, o.OnEvent)
-	go c.Run()
+	c := &Client{conn: conn, onEvent: o.OnEvent, pending: map[string]*call{}, challenged: make(chan struct{}, 1), done: make(chan struct{})}
+	go c.run()
 	hello, err := c.hello(ctx, o)
 	if err == nil {
 		return c, hello, nil
@@ -103,22 +94,17 @@ func (c *Client) hello(ctx context.Context, o ClientOptions) (*HelloOK, error) {
 	return &hello, nil
 }
 
-// Run reads until the connection ends, and says why it did. It is called once.
-func (c *Client) Run() error {
-	c.mu.Lock()
-	c.started = true
-	c.mu.Unlock()
+// run reads until the connection ends.
+func (c *Client) run() {
 	err := c.read()
-
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.err = err
 	for id, w := range c.pending {
-		w.final <- reply{err: err}
+		w.answers <- reply{err: err}
 		delete(c.pending, id)
 	}
 	close(c.done)
-	return err
 }
 
 func (c *Client) read() error {
@@ -141,7 +127,7 @@ func (c *Client) read() error {
 				return c.refuse(fmt.Errorf("connect.challenge: %w", err))
 			}
 			select {
-			case c.challenged <- ch:
+			case c.challenged <- struct{}{}:
 			default:
 			}
 		case c.onEvent != nil:
@@ -173,12 +159,12 @@ func (c *Client) deliver(in *Inbound) {
 	case w == nil:
 	case w.twoStage && in.OK && status(in.Payload) == StatusAccepted:
 		if !w.acked {
-			w.acked = true
-			w.ack <- r
+			w.acked, r.ack = true, true
+			w.answers <- r
 		}
 	default:
 		delete(c.pending, in.ID)
-		w.final <- r
+		w.answers <- r
 	}
 }
 
@@ -196,18 +182,17 @@ func status(payload Raw) string {
 // may be nil; unknown keys are ignored. A gateway's refusal is an *Error. When the
 // connection ends first, the error wraps its *CloseError.
 func (c *Client) Call(ctx context.Context, method string, params, result any) error {
-	return c.call(ctx, method, params, result, &call{final: make(chan reply, 1)}, nil)
+	return c.call(ctx, method, params, result, false, nil)
 }
 
 // CallFinal is Call for a method that answers twice, such as agent. It waits for the second answer;
 // onAck, which may be nil, is called in between with the first one's payload. A
 // failed run's payload is read into result too.
 func (c *Client) CallFinal(ctx context.Context, method string, params, result any, onAck func(Raw)) error {
-	w := &call{twoStage: true, ack: make(chan reply, 1), final: make(chan reply, 1)}
-	return c.call(ctx, method, params, result, w, onAck)
+	return c.call(ctx, method, params, result, true, onAck)
 }
 
-func (c *Client) call(ctx context.Context, method string, params, result any, w *call, onAck func(Raw)) error {
+func (c *Client) call(ctx context.Context, method string, params, result any, twoStage bool, onAck func(Raw)) error {
 	var raw []byte
 	if params != nil {
 		var err error
@@ -215,11 +200,21 @@ func (c *Client) call(ctx context.Context, method string, params, result any, w 
 			return fmt.Errorf("%s params: %w", method, err)
 		}
 	}
-	id := rand.Text()
-	if err := c.enter(id, w); err != nil {
+	id, w := rand.Text(), &call{twoStage: twoStage, answers: make(chan reply, 2)}
+	c.mu.Lock()
+	if c.err == nil {
+		c.pending[id] = w
+	}
+	err := c.err
+	c.mu.Unlock()
+	if err != nil {
 		return fmt.Errorf("%s: %w", method, err)
 	}
-	defer c.leave(id)
+	defer func() {
+		c.mu.Lock()
+		delete(c.pending, id)
+		c.mu.Unlock()
+	}()
 	if err := c.conn.Send(AppendRequest(nil, id, method, raw)); err != nil {
 		if errors.Is(err, ErrClosed) {
 			select {
@@ -230,40 +225,19 @@ func (c *Client) call(ctx context.Context, method string, params, result any, w 
 		}
 		return fmt.Errorf("%s: %w", method, err)
 	}
-	if onAck == nil {
-		onAck = func(Raw) {}
-	}
 	for {
 		select {
-		case r := <-w.ack:
-			onAck(r.payload)
-		case r := <-w.final:
-			select {
-			case r := <-w.ack: // came first, and was not chosen
-				onAck(r.payload)
-			default:
+		case r := <-w.answers:
+			if !r.ack {
+				return finish(method, r, result)
 			}
-			return finish(method, r, result)
+			if onAck != nil {
+				onAck(r.payload)
+			}
 		case <-ctx.Done():
 			return fmt.Errorf("%s: %w", method, context.Cause(ctx))
 		}
 	}
-}
-
-func (c *Client) enter(id string, w *call) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err != nil {
-		return c.err
-	}
-	c.pending[id] = w
-	return nil
-}
-
-func (c *Client) leave(id string) {
-	c.mu.Lock()
-	delete(c.pending, id)
-	c.mu.Unlock()
 }
 
 func finish(method string, r reply, result any) error {
@@ -293,16 +267,11 @@ func (c *Client) Err() error {
 	return c.err
 }
 
-// Done is closed when the connection has ended and Run has returned.
+// Done is closed when the connection has ended and no OnEvent runs any more.
 func (c *Client) Done() <-chan struct{} { return c.done }
 
-// Close ends the connection and waits until Run has returned. It must not be called by onEvent.
+// Close ends the connection and waits until Done. It must not be called by OnEvent.
 func (c *Client) Close() {
 	c.conn.Close(CloseNormal, "")
-	c.mu.Lock()
-	started := c.started
-	c.mu.Unlock()
-	if started {
-		<-c.done
-	}
+	<-c.done
 }

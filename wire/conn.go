@@ -22,9 +22,6 @@ type Options struct {
 	// MaxQueued is the most bytes that may wait for a slow peer: 64 KiB for
 	// Accept, 64 MiB for Dial.
 	MaxQueued int
-	// Fragments is the most frames of one message; the default follows
-	// MaxMessage, between 1024 and 65536.
-	Fragments int
 	// Binary lets binary messages in, as text is. Without it they end the
 	// connection with 1003.
 	Binary bool
@@ -147,9 +144,9 @@ type Conn struct {
 	out  outQueue
 }
 
-// readBuffer holds some eight small requests and is all that an idle connection
+// readBuffer holds some four small requests and is all that an idle connection
 // keeps.
-const readBuffer = 1 << 10
+const readBuffer = 512
 
 // newConn makes a Conn whose handshake is still to be done; start follows it.
 func newConn(nc net.Conn, client bool, o Options) *Conn {

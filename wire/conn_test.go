@@ -508,7 +508,7 @@ func TestLargeMessages(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	o := Options{MaxMessage: 1000, Fragments: 4}
+	o := Options{MaxMessage: 1000}
 	for _, test := range []struct {
 		name string
 		send func(p *rawPeer) []byte
@@ -523,7 +523,7 @@ func TestLimits(t *testing.T) {
 			return append(p.frame(0x01, "x"), 0x80, p.frame(0, "")[1]&0x80|127, 0x7F, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0)
 		}, "close 1009 message too big"},
 		{"fragments", func(p *rawPeer) []byte {
-			return append(p.frame(0x01, ""), bytes.Repeat(p.frame(0x00, ""), 4)...)
+			return append(p.frame(0x01, ""), bytes.Repeat(p.frame(0x00, ""), 1<<10)...)
 		}, "close 1008 too many fragments"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -549,7 +549,7 @@ func TestLimits(t *testing.T) {
 		})
 	})
 	for limit, want := range map[int64]int{1: 1 << 10, 64 << 10: 1 << 10, 1 << 20: 1 << 14, 1 << 30: 1 << 16} {
-		if got := new(Conn).maxFragments(limit); got != want {
+		if got := maxFragments(limit); got != want {
 			t.Errorf("%d fragments for messages of %d, want %d", got, limit, want)
 		}
 	}

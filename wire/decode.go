@@ -81,11 +81,11 @@ func joinFields(problems []FieldError) error {
 // Strings are copied; Raw and json.RawMessage alias data. Integers must be integral and
 // fit. A type with UnmarshalJSON is given its text, already checked. The error is a
 // *SyntaxError or a *FieldError; it panics if v is of a type that it cannot read.
-func Decode(data []byte, v any) error { return decode(data, v, false, false) }
+func Decode(data []byte, v any) error { return decode(data, v, false) }
 
 // DecodeLoose is Decode for what others define and extend: unknown keys are ignored, and a null
 // field is an absent one.
-func DecodeLoose(data []byte, v any) error { return decode(data, v, true, false) }
+func DecodeLoose(data []byte, v any) error { return decode(data, v, true) }
 
 // DecodeParams reads the params of a request that ParseRequest returned into what v points to,
 // and calls its Validate method, if it has one. Absent params are an empty object.
@@ -93,7 +93,7 @@ func DecodeParams(method string, params Raw, v any) *Error {
 	if len(params) == 0 {
 		params = Raw("{}")
 	}
-	err := decode(params, v, false, true)
+	err := decode(params, v, false)
 	if val, ok := v.(interface{ Validate() error }); ok && err == nil {
 		err = val.Validate()
 	}
@@ -107,12 +107,12 @@ func DecodeParams(method string, params Raw, v any) *Error {
 	}
 }
 
-func decode(data []byte, v any, loose, trusted bool) error {
+func decode(data []byte, v any, loose bool) error {
 	p := reflect.ValueOf(v)
 	if p.Kind() != reflect.Pointer || p.IsNil() {
 		panic(fmt.Sprintf("wire: decode into %T", v))
 	}
-	d := decoder{scanner: scanner{data: data, trusted: trusted}, loose: loose}
+	d := decoder{scanner: scanner{data: data}, loose: loose}
 	err := d.begin()
 	if err == nil {
 		err = d.value(planOf(p.Type().Elem()), &anyValue, p.Elem())
@@ -244,8 +244,9 @@ func (d *decoder) structure(p *plan, v reflect.Value) *SyntaxError {
 	if err := d.open(); err != nil {
 		return err
 	}
-	base, unknown := len(d.problems), 0
+	base := len(d.problems)
 	var seen uint64
+	var missing, unknown []FieldError
 	for hint := 0; ; {
 		key, more, err := d.member(&o)
 		if err != nil {
@@ -256,17 +257,12 @@ func (d *decoder) structure(p *plan, v reflect.Value) *SyntaxError {
 		}
 		i := p.find(key, hint)
 		if i < 0 {
-			if !d.loose && !p.open && unknown < maxProblems {
-				// Validators list these ahead of what is wrong with known members.
-				d.problems = slices.Insert(d.problems, base+unknown,
-					FieldError{Msg: unexpectedProperty + "'" + printable(key) + "'"})
-				unknown++
+			if !d.loose && !p.open && len(unknown) < maxProblems {
+				unknown = append(unknown, FieldError{Msg: unexpectedProperty + "'" + printable(key) + "'"})
 			}
 			if _, err := d.skip(); err != nil {
 				return err
 			}
-			d.problems = d.problems[:min(len(d.problems), maxProblems)]
-			unknown = min(unknown, len(d.problems)-base)
 			continue
 		}
 		hint = i + 1
@@ -284,12 +280,13 @@ func (d *decoder) structure(p *plan, v reflect.Value) *SyntaxError {
 		}
 		d.under(n, key, 0)
 	}
-	for i, missing := 0, base; p.required&^seen != 0 && i < len(p.fields); i++ {
+	for i, f := range p.fields {
 		if p.required&^seen&(1<<i) != 0 {
-			d.problems = slices.Insert(d.problems, missing, FieldError{Msg: requiredMsg(p.fields[i].name)})
-			missing++
+			missing = append(missing, FieldError{Msg: requiredMsg(f.name)})
 		}
 	}
+	// Validators list these ahead of what is wrong with known members.
+	d.problems = slices.Insert(d.problems, base, append(missing, unknown...)...)
 	d.problems = d.problems[:min(len(d.problems), maxProblems)]
 	return nil
 }

@@ -28,5 +28,5 @@
 //
 // CheckUpgrade and Accept make server connections, Dial makes client ones. Idle
 // connections are cheap: one goroutine, the caller's, blocked in ReadMessage
-// with a kilobyte of buffer; no timer, no writer, no message buffer.
+// with half a kilobyte of buffer; no timer, no writer, no message buffer.
 package wire

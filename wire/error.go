@@ -86,12 +86,6 @@ func Unavailable(format string, a ...any) *Error { return Errorf(CodeUnavailable
 // AgentTimeout returns the error of a turn that ran past its deadline.
 func AgentTimeout(format string, a ...any) *Error { return Errorf(CodeAgentTimeout, format, a...) }
 
-// NotLinked returns the error of a chat network that is not paired.
-func NotLinked(format string, a ...any) *Error { return Errorf(CodeNotLinked, format, a...) }
-
-// NotPaired returns the error of a device that is not approved.
-func NotPaired(format string, a ...any) *Error { return Errorf(CodeNotPaired, format, a...) }
-
 // Forbidden returns the error of a connection that lacks the scope.
 func Forbidden(missing Scope) *Error {
 	e := Errorf(CodeForbidden, "missing scope: %s", missing)

@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,146 +35,90 @@ func (e *FrameError) Append(dst []byte) []byte {
 // *FrameError for what is not a request. Params have passed all of Decode's checks that concern
 // JSON itself, whatever they hold.
 func ParseRequest(msg []byte) (Request, error) {
-	s := scanner{data: msg}
-	if err := s.begin(); err != nil {
+	var r Request
+	if plain := r.read(msg); plain {
+		return r, nil
+	}
+	var f struct {
+		Type              string `json:"type" wire:"required,oneof=req"`
+		ID                string `json:"id" wire:"required,id"`
+		Method            string `json:"method" wire:"required,id"`
+		Params            Raw    `json:"params" wire:"null"`
+		Traceparent       string `json:"traceparent" wire:"id,max=128"`       // protocol 4, for tracing
+		ExpectedProfileID string `json:"expectedProfileId" wire:"id,max=128"` // protocol 4, a guard that we have no use for
+	}
+	err := Decode(msg, &f)
+	if _, ok := err.(*FieldError); ok {
+		return Request{}, &FrameError{ID: echoID(r.RawID), Msg: "invalid request frame: " + err.Error()}
+	}
+	if err != nil {
 		return Request{}, err
 	}
-	if s.peek() != '{' {
-		_, err := s.skip()
-		if err == nil {
-			err = s.end()
-		}
-		if err != nil {
-			return Request{}, err
-		}
-		return Request{}, &FrameError{ID: Raw(`"invalid"`), Msg: "invalid request frame: must be object"}
+	r.ID, r.Method = f.ID, f.Method
+	return r, nil
+}
+
+// read reads a request as nearly all of them are written, in one pass. Of others it may
+// fill in less than all, and returns false.
+func (r *Request) read(msg []byte) bool {
+	s := scanner{data: msg}
+	if s.begin() != nil || s.peek() != '{' || s.open() != nil {
+		return false
 	}
-	var (
-		r                  Request
-		typ, id, method    memberText
-		unexpected, others []string
-	)
 	var o object
-	err := s.open()
-	for err == nil {
-		var key []byte
-		var more bool
-		if key, more, err = s.member(&o); !more {
+	var typ, method Raw
+	known := true
+	for {
+		key, more, err := s.member(&o)
+		if err != nil {
+			return false
+		}
+		if !more {
 			break
+		}
+		var value Raw
+		if value, err = s.skip(); err != nil {
+			return false
 		}
 		switch string(key) {
 		case "type":
-			err = s.memberText(&typ)
+			typ = value
 		case "id":
-			err = s.memberText(&id)
+			r.RawID = value
 		case "method":
-			err = s.memberText(&method)
+			method = value
 		case "params":
-			r.Params, err = s.skip()
-		case "traceparent", "expectedProfileId": // protocol 4: tracing and a guard that we have no use for
-			var text memberText
-			if err = s.memberText(&text); err == nil {
-				others = appendFault(others, string(key), text.check(128))
-			}
+			r.Params = value
 		default:
-			if len(unexpected) < maxProblems {
-				unexpected = append(unexpected, "at root: "+unexpectedProperty+"'"+printable(key)+"'")
-			}
-			_, err = s.skip()
+			known = false
 		}
 	}
-	if err == nil {
-		err = s.end()
+	if !known || string(typ) != `"req"` || !simple(r.RawID) || !simple(method) || s.end() != nil {
+		return false
 	}
-	if err != nil {
-		return Request{}, err
-	}
-	r.RawID = id.raw
-	typeOK := typ.isText && string(typ.text) == "req"
-	idFault, methodFault := id.check(maxID), method.check(maxID)
-	if typeOK && idFault == "" && methodFault == "" && unexpected == nil && others == nil {
-		r.ID, r.Method = string(id.text), string(method.text)
-		return r, nil
-	}
+	r.ID, r.Method = string(r.RawID[1:len(r.RawID)-1]), string(method[1:len(method)-1])
+	return true
+}
 
-	var faults []string
-	for _, m := range []struct {
-		name string
-		raw  Raw
-	}{{"type", typ.raw}, {"id", id.raw}, {"method", method.raw}} {
-		if m.raw == nil {
-			faults = append(faults, requiredMsg(m.name))
+// simple reports whether a value is a short string that is written as what it means.
+func simple(raw Raw) bool {
+	if len(raw) < 3 || len(raw) > maxID || raw[0] != '"' {
+		return false
+	}
+	for _, c := range raw {
+		if c == '\\' || c >= 0x7F {
+			return false
 		}
 	}
-	faults = append(faults, unexpected...)
-	if typ.raw != nil && !typeOK {
-		faults = append(faults, "at /type: must be equal to constant")
-	}
-	if id.raw != nil {
-		faults = appendFault(faults, "id", idFault)
-	}
-	if method.raw != nil {
-		faults = appendFault(faults, "method", methodFault)
-	}
-	faults = append(faults, others...)
-	return Request{}, &FrameError{ID: id.echo(), Msg: "invalid request frame: " + strings.Join(faults, "; ")}
+	return true
 }
 
-func appendFault(faults []string, name, fault string) []string {
-	if fault == "" {
-		return faults
-	}
-	return append(faults, "at /"+name+": "+fault)
-}
-
-// memberText is a member of a frame that ought to be a string.
-type memberText struct {
-	raw    Raw    // nil = absent
-	text   []byte // unescaped
-	isText bool
-}
-
-func (s *scanner) memberText(m *memberText) *SyntaxError {
-	m.isText = s.peek() == '"'
-	raw, err := s.skip()
-	if err != nil {
-		return err
-	}
-	m.raw = raw
-	if m.isText {
-		m.text = raw[1 : len(raw)-1]
-		if bytes.IndexByte(m.text, '\\') >= 0 {
-			m.text = unescape(nil, m.text)
-		}
-	}
-	return nil
-}
-
-// check returns what is wrong with the member, "" if nothing.
-func (m *memberText) check(limit int) string {
-	switch {
-	case !m.isText:
-		return "must be string"
-	case len(m.text) == 0:
-		return "must NOT have fewer than 1 characters"
-	case len(m.text) > limit:
-		return "must NOT have more than " + strconv.Itoa(limit) + " characters"
-	}
-	for i := 0; i < len(m.text); i++ {
-		// C0, DEL, and C1, which UTF-8 writes as C2 80 to C2 9F.
-		if c := m.text[i]; c < 0x20 || c == 0x7F || c == 0xC2 && m.text[i+1] < 0xA0 {
-			return "must NOT have control characters"
-		}
-	}
-	return ""
-}
-
-// echo returns the id to answer to: a short string or number as it was written.
-func (m *memberText) echo() Raw {
-	if m.raw == nil || len(m.raw) > maxID || m.isText && len(m.text) == 0 || !m.isText && bytes.IndexByte([]byte("-0123456789"), m.raw[0]) < 0 {
+// echoID returns the id to answer to: a short string or number as it was written.
+func echoID(id Raw) Raw {
+	if len(id) == 0 || len(id) > maxID || string(id) == `""` || strings.IndexByte(`"-0123456789`, id[0]) < 0 {
 		return Raw(`"invalid"`)
 	}
-	return slices.Clone(m.raw)
+	return slices.Clone(id)
 }
 
 // AppendResponse appends a response that succeeded; a nil payload is absent.
@@ -250,39 +195,25 @@ func appendMember(dst []byte, name string, value []byte) []byte {
 
 // AppendString appends s as a JSON string. What is not UTF-8 becomes U+FFFD.
 func AppendString(dst []byte, s string) []byte {
-	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
-	from := 0
-	for i := 0; i < len(s); {
-		c := s[i]
-		if c >= utf8.RuneSelf {
-			r, n := utf8.DecodeRuneInString(s[i:])
-			if r == utf8.RuneError && n == 1 {
-				dst = append(append(dst, s[from:i]...), "\uFFFD"...)
-				from = i + 1
-			}
-			i += n
-			continue
-		}
-		if i++; c >= 0x20 && c != '"' && c != '\\' {
-			continue
-		}
-		dst = append(dst, s[from:i-1]...)
-		from = i
-		switch c {
-		case '"', '\\':
-			dst = append(dst, '\\', c)
-		case '\n':
-			dst = append(dst, '\\', 'n')
-		case '\r':
-			dst = append(dst, '\\', 'r')
-		case '\t':
-			dst = append(dst, '\\', 't')
+	n := 0
+	for n < len(s) && s[n] >= 0x20 && s[n] < utf8.RuneSelf && s[n] != '"' && s[n] != '\\' {
+		n++
+	}
+	dst = append(dst, s[:n]...)
+	for _, r := range s[n:] {
+		switch {
+		case r == '"' || r == '\\':
+			dst = append(dst, '\\', byte(r))
+		case r >= 0x20:
+			dst = utf8.AppendRune(dst, r)
+		case r == '\n' || r == '\r' || r == '\t':
+			dst = append(dst, '\\', "tn  r"[r-'\t'])
 		default:
-			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+			dst = fmt.Appendf(dst, `\u%04x`, r)
 		}
 	}
-	return append(append(dst, s[from:]...), '"')
+	return append(dst, '"')
 }
 
 // Marshal is json.Marshal without the escapes that JSON inside HTML would need.

@@ -177,7 +177,7 @@ func (s *scriptConn) SetWriteDeadline(time.Time) error { return nil }
 
 // fuzzConn makes a Conn over s.
 func fuzzConn(t testing.TB, client bool, s *scriptConn) *Conn {
-	o := Options{MaxMessage: 4096, Fragments: 100, MaxQueued: 1 << 20}
+	o := Options{MaxMessage: 4096, MaxQueued: 1 << 20}
 	if !client {
 		return testServerConn(s, o)
 	}

@@ -159,7 +159,7 @@ func (c *Conn) admit(h frameHead) error {
 		c.fragments = 0
 	}
 	c.fragments++
-	if c.fragments > c.maxFragments(limit) {
+	if c.fragments > maxFragments(limit) {
 		return breach(ClosePolicy, "too many fragments")
 	}
 	return nil
@@ -167,10 +167,7 @@ func (c *Conn) admit(h frameHead) error {
 
 // maxFragments grows with the messages allowed, so that a connection which may
 // not send much yet may not send much of nothing either.
-func (c *Conn) maxFragments(limit int64) int {
-	if c.o.Fragments > 0 {
-		return c.o.Fragments
-	}
+func maxFragments(limit int64) int {
 	return int(min(max(limit/64, 1<<10), 1<<16))
 }
 

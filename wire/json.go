@@ -2,13 +2,13 @@ package wire
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/binary"
-	"hash/maphash"
 	"math"
 	"math/bits"
 	"slices"
 	"strconv"
+	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -52,27 +52,19 @@ func (e *SyntaxError) Error() string {
 // scanner reads one document (RFC 8259) in one pass. It is stricter than the RFC where
 // readers are known to differ: UTF-8 must be valid, surrogates paired, keys unique.
 type scanner struct {
-	data    []byte
-	pos     int
-	depth   int
-	tokens  int
-	trusted bool // data has been scanned before: the checks that cost are left out
-
-	keys  []keySpan // of the open objects that have many, innermost last
-	arena []byte    // unescaped text of keys and short strings
-}
-
-// keySpan is a key in data, or, where it was escaped, in arena (then off is complemented).
-type keySpan struct {
-	off, end int32
-	hash     uint32
+	data   []byte
+	pos    int
+	depth  int
+	tokens int
+	keys   [][]byte // of the open objects that have many, innermost last
+	arena  []byte   // the text of keys that were escaped
 }
 
 // object is the state of walking over one object.
 type object struct {
 	count int
-	few   [fewKeys]keySpan // its keys, while they are few,
-	base  int              // else where they begin in scanner.keys
+	few   [fewKeys][]byte // its keys, while they are few,
+	base  int             // else where they begin in scanner.keys
 }
 
 // fewKeys is how many keys are compared with each other one by one, as they come.
@@ -185,61 +177,37 @@ func (s *scanner) member(o *object) (key []byte, more bool, err *SyntaxError) {
 		s.arena = unescape(s.arena, text)
 		text = s.arena[start:]
 	}
-	if s.trusted {
-		return text, true, nil
-	}
 	if err := s.token(); err != nil {
 		return nil, false, err
 	}
-	span := keySpan{off: int32(at + 1), end: int32(at + 1 + len(text))}
-	if escaped {
-		span.off, span.end = ^int32(len(s.arena)-len(text)), int32(len(s.arena))
-	}
 	switch {
 	case o.count > fewKeys+1:
-		s.keys = append(s.keys, span)
+		s.keys = append(s.keys, text)
 	case o.count == fewKeys+1:
 		o.base = len(s.keys)
-		s.keys = append(append(s.keys, o.few[:]...), span)
+		s.keys = append(append(s.keys, o.few[:]...), text)
 	default:
 		for _, k := range o.few[:o.count-1] {
-			if bytes.Equal(s.key(k), text) {
+			if bytes.Equal(k, text) {
 				return nil, false, s.fail(at, "duplicate key")
 			}
 		}
-		o.few[o.count-1] = span
+		o.few[o.count-1] = text
 	}
 	return text, true, nil
 }
 
-func (s *scanner) key(k keySpan) []byte {
-	if k.off < 0 {
-		return s.arena[^k.off:k.end]
-	}
-	return s.data[k.off:k.end]
-}
-
-// closeObject looks for duplicates where there are many keys: by hash, under a seed that
-// the sender cannot know, so that no choice of keys makes it slow.
+// closeObject looks for duplicates where there are many keys.
 func (s *scanner) closeObject(o *object) *SyntaxError {
-	if s.trusted || o.count <= fewKeys {
+	if o.count <= fewKeys {
 		return nil
 	}
 	keys := s.keys[o.base:]
 	s.keys = s.keys[:o.base]
-	seed := maphash.MakeSeed()
-	for i := range keys {
-		keys[i].hash = uint32(maphash.Bytes(seed, s.key(keys[i])))
-	}
-	slices.SortFunc(keys, func(a, b keySpan) int { return cmp.Compare(a.hash, b.hash) })
-	for i, a := range keys {
-		for _, b := range keys[i+1:] {
-			if a.hash != b.hash {
-				break
-			}
-			if bytes.Equal(s.key(a), s.key(b)) {
-				return s.fail(s.pos-1, "duplicate key in the object that ends here")
-			}
+	slices.SortFunc(keys, bytes.Compare)
+	for i, k := range keys[1:] {
+		if bytes.Equal(keys[i], k) {
+			return s.fail(s.pos-1, "duplicate key in the object that ends here")
 		}
 	}
 	return nil
@@ -365,8 +333,6 @@ func (s *scanner) str() (text []byte, escaped bool, err *SyntaxError) {
 			i += n
 		case c < 0x20:
 			return nil, false, s.fail(i, "control character in a string")
-		case s.trusted:
-			i++
 		default:
 			for i < len(s.data) && s.data[i] >= utf8.RuneSelf {
 				r, n := utf8.DecodeRune(s.data[i:])
@@ -417,12 +383,10 @@ func escape(b []byte) (n int, problem string) {
 	switch u := hex4(b); {
 	case u < 0:
 		return 0, "malformed \\u escape"
-	case u < 0xD800 || u > 0xDFFF:
+	case !utf16.IsSurrogate(u):
 		return 6, ""
-	case u < 0xDC00:
-		if low := hex4(b[6:]); 0xDC00 <= low && low <= 0xDFFF {
-			return 12, ""
-		}
+	case utf16.DecodeRune(u, hex4(b[6:])) != utf8.RuneError:
+		return 12, ""
 	}
 	return 0, "lone surrogate"
 }
@@ -432,23 +396,16 @@ func hex4(b []byte) rune {
 	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
 		return -1
 	}
-	var r rune
-	for _, c := range b[2:6] {
-		switch {
-		case '0' <= c && c <= '9':
-			c -= '0'
-		case 'a' <= c|0x20 && c|0x20 <= 'f':
-			c = c | 0x20 - 'a' + 10
-		default:
-			return -1
-		}
-		r = r<<4 | rune(c)
+	u, err := strconv.ParseUint(string(b[2:6]), 16, 16)
+	if err != nil {
+		return -1
 	}
-	return r
+	return rune(u)
 }
 
 // unescape appends what a string's text means. The text has been through str.
 func unescape(dst, text []byte) []byte {
+	const short, meant = "\"\\/bfnrt", "\"\\/\b\f\n\r\t"
 	for {
 		i := bytes.IndexByte(text, '\\')
 		if i < 0 {
@@ -456,29 +413,16 @@ func unescape(dst, text []byte) []byte {
 		}
 		dst = append(dst, text[:i]...)
 		text = text[i:]
-		n := 2
-		switch c := text[1]; c {
-		case 'b':
-			dst = append(dst, '\b')
-		case 'f':
-			dst = append(dst, '\f')
-		case 'n':
-			dst = append(dst, '\n')
-		case 'r':
-			dst = append(dst, '\r')
-		case 't':
-			dst = append(dst, '\t')
-		case 'u':
-			n = 6
-			r := hex4(text)
-			if 0xD800 <= r && r <= 0xDFFF {
-				r = (r-0xD800)<<10 | (hex4(text[6:]) - 0xDC00) + 0x10000
-				n = 12
-			}
-			dst = utf8.AppendRune(dst, r)
-		default:
-			dst = append(dst, c)
+		if k := strings.IndexByte(short, text[1]); k >= 0 {
+			dst = append(dst, meant[k])
+			text = text[2:]
+			continue
 		}
-		text = text[n:]
+		r := hex4(text)
+		if text = text[6:]; utf16.IsSurrogate(r) {
+			r = utf16.DecodeRune(r, hex4(text))
+			text = text[6:]
+		}
+		dst = utf8.AppendRune(dst, r)
 	}
 }

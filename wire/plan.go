@@ -39,23 +39,12 @@ const (
 	kindCustom  // has UnmarshalJSON
 )
 
-// String returns the kind's name in JSON Schema.
+// String returns the kind's name in JSON Schema. "present" is where any value but null would do.
 func (k kind) String() string {
-	switch k {
-	case kindStruct, kindMap:
-		return "object"
-	case kindSlice:
-		return "array"
-	case kindString:
-		return "string"
-	case kindBool:
-		return "boolean"
-	case kindInt:
-		return "integer"
-	case kindFloat:
-		return "number"
-	}
-	return "present" // null where any other value would do
+	return [...]string{
+		kindStruct: "object", kindMap: "object", kindSlice: "array", kindString: "string", kindBool: "boolean", kindInt: "integer", kindFloat: "number",
+		kindRaw: "present", kindAny: "present", kindPointer: "present", kindPatch: "present", kindCustom: "present",
+	}[k]
 }
 
 type field struct {
@@ -78,10 +67,10 @@ var anyValue = rules{null: true}
 
 // checkText returns what is wrong with a string under the rules, "" if nothing.
 func (r *rules) checkText(s string) string {
-	if r.id {
-		return checkID(s)
-	}
 	if r.oneof != nil && !slices.Contains(r.oneof, s) {
+		if len(r.oneof) == 1 {
+			return "must be equal to constant"
+		}
 		return "must be equal to one of the allowed values"
 	}
 	if r.hasMin && float64(len(s)) < r.min*utf8.UTFMax && float64(utf8.RuneCountInString(s)) < r.min {
@@ -89,6 +78,9 @@ func (r *rules) checkText(s string) string {
 	}
 	if r.hasMax && float64(len(s)) > r.max && float64(utf8.RuneCountInString(s)) > r.max {
 		return "must NOT have more than " + formatBound(r.max) + " characters"
+	}
+	if r.id {
+		return checkID(s)
 	}
 	return ""
 }

@@ -227,8 +227,8 @@ func TestErrors(t *testing.T) {
 		{InvalidRequest("m"), "INVALID_REQUEST", false, 400},
 		{Unavailable("m"), "UNAVAILABLE", true, 503},
 		{AgentTimeout("m"), "AGENT_TIMEOUT", true, 504},
-		{NotLinked("m"), "NOT_LINKED", false, 503},
-		{NotPaired("m"), "NOT_PAIRED", false, 403},
+		{Errorf(CodeNotLinked, "m"), "NOT_LINKED", false, 503},
+		{Errorf(CodeNotPaired, "m"), "NOT_PAIRED", false, 403},
 		{Forbidden(ScopeRead), "FORBIDDEN", false, 403},
 		{Errorf("NEW", "m"), "NEW", false, 500},
 	} {

@@ -59,7 +59,8 @@ func (g *Gateway) servedNames(cfg *config.Config) served {
 	for _, o := range cfg.Gateway.ControlUI.AllowedOrigins {
 		if u, err := url.Parse(o); err == nil && u.Host != "" {
 			s.origins = append(s.origins, strings.ToLower(u.Scheme+"://"+u.Host))
-			add(hostOf(u.Host))
+			name, _, _ := cutPort(u.Host)
+			add(name)
 		}
 	}
 	for _, h := range s.hosts {
@@ -83,44 +84,40 @@ func bracketed(a netip.Addr) string {
 	return a.String()
 }
 
-// hostOf cuts a port off.
-func hostOf(hostport string) string {
-	if i := strings.LastIndexByte(hostport, ':'); i > strings.LastIndexByte(hostport, ']') {
-		return hostport[:i]
+// cutPort splits a Host or the authority of an origin (RFC 9110 §7.2).
+func cutPort(host string) (name, port string, found bool) {
+	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
+		return host[:i], host[i+1:], true
 	}
-	return hostport
+	return host, "", false
 }
 
 // admit decides whether a request may be looked at at all, and says where it
 // comes from.
-func (s *snapshot) admit(r *http.Request) (client, *refusal) {
+func (s *snapshot) admit(r *http.Request) (client, *httpError) {
 	v := &s.served
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	switch {
 	case !v.host(r.Host, local):
-		return client{}, &refusal{http.StatusMisdirectedRequest, "invalid_request_error", "Misdirected Request: this Host is not served here"}
+		return client{}, refuse(http.StatusMisdirectedRequest, "invalid_request_error", "Misdirected Request: this Host is not served here")
 	case !cleanPath(r):
-		return client{}, &refusal{http.StatusNotFound, "not_found", "Not Found"}
+		return client{}, refuse(http.StatusNotFound, "not_found", "Not Found")
 	case secretInQuery(r.URL):
-		return client{}, &refusal{http.StatusBadRequest, "invalid_request_error", "Credentials are not accepted in the URL"}
+		return client{}, refuse(http.StatusBadRequest, "invalid_request_error", "Credentials are not accepted in the URL")
 	case !v.origin(r):
-		return client{}, &refusal{http.StatusForbidden, "origin_not_allowed", "Origin not allowed"}
+		return client{}, refuse(http.StatusForbidden, "origin_not_allowed", "Origin not allowed")
 	}
 	return v.from(r), nil
 }
 
 // host reports whether a request addressed us. Absent and empty are no name.
 func (v *served) host(host string, local net.Addr) bool {
-	name, port := host, ""
-	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
-		if name, port = host[:i], host[i+1:]; port != v.port {
-			return false
-		}
+	name, port, found := cutPort(host)
+	if found && port != v.port {
+		return false
 	}
-	for _, h := range v.hosts {
-		if strings.EqualFold(h, name) {
-			return true
-		}
+	if slices.Contains(v.hosts, strings.ToLower(name)) {
+		return true
 	}
 	// With a wildcard bind, the address that this connection came in on.
 	a, ok := local.(*net.TCPAddr)
@@ -205,11 +202,8 @@ func secretInQuery(u *url.URL) bool {
 // proxies only; of anybody else they merely show that there is a proxy, behind
 // which nobody is local.
 func (v *served) from(r *http.Request) client {
-	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	ap, _ := netip.ParseAddrPort(r.RemoteAddr) // not of a host where it is not an address
 	addr := ap.Addr().Unmap().WithZone("")
-	if err != nil { // an in-memory listener: this process itself
-		addr = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	}
 	if !forwarded(r.Header) {
 		return client{addr: addr, key: keyOf(addr), local: addr.IsLoopback()}
 	}

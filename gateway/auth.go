@@ -22,18 +22,13 @@ type client struct {
 // secret is hashed before it is compared, so that the time taken tells neither
 // content nor length.
 type credentials struct {
-	generation uint64 // counts changes of the shared secret
-	kind       string // token or password
-	shared     [sha256.Size]byte
-	cliKey     [sha256.Size]byte
+	kind   string // token or password
+	shared [sha256.Size]byte
+	cliKey [sha256.Size]byte
 }
 
-func newCredentials(a config.Auth, cliKey string, generation uint64) credentials {
-	return credentials{
-		generation: generation, kind: a.Mode,
-		shared: sha256.Sum256([]byte(a.Secret().Reveal())),
-		cliKey: sha256.Sum256([]byte(cliKey)),
-	}
+func newCredentials(a config.Auth, cliKey string) credentials {
+	return credentials{a.Mode, sha256.Sum256([]byte(a.Secret().Reveal())), sha256.Sum256([]byte(cliKey))}
 }
 
 // verify finds out whose secret it is. The CLI's key is taken from this host only.
@@ -54,25 +49,24 @@ func (c *credentials) verify(secret string, from client) (principal, bool) {
 // address; an address that is locked out may still present a token or the
 // CLI's key, of which there are too many to guess, so that nobody can lock the
 // owner out. A password is not looked at until the time is over.
-func (g *Gateway) check(secret string, from client) (principal, *credentials, *wire.Error) {
+func (g *Gateway) check(secret string, from client) (principal, *wire.Error) {
 	snap := g.snapshot()
 	creds := &snap.credentials
-	limit := snap.cfg.Gateway.Auth.RateLimit
 	who, ok := creds.verify(secret, from)
 	if ok && (creds.kind == "token" || who == principalCLI) {
-		return who, creds, nil
+		return who, nil
 	}
-	if wait := g.limiter.attempt(from.key, limit, !ok); wait > 0 {
+	if wait := g.limiter.attempt(from.key, snap.cfg.Gateway.Auth.RateLimit, !ok); wait > 0 {
 		e := wire.InvalidRequest("unauthorized: too many failed authentication attempts (retry later)")
 		e.Retryable, e.RetryAfterMs = true, max(wait.Milliseconds(), 1)
 		e.Details = map[string]any{"code": "AUTH_RATE_LIMITED"}
-		return "", nil, e
+		return "", e
 	}
 	if !ok {
 		g.log.Info("authentication failed", "addr", from.addr)
-		return "", nil, unauthorized(creds.kind, "mismatch")
+		return "", unauthorized(creds.kind, "mismatch")
 	}
-	return who, creds, nil
+	return who, nil
 }
 
 func unauthorized(kind, what string) *wire.Error {
@@ -83,7 +77,7 @@ func unauthorized(kind, what string) *wire.Error {
 
 // authConnect judges the credentials of a connect request. Exactly one is
 // wanted; none is refused without counting as a failure.
-func (g *Gateway) authConnect(a *wire.ConnectAuth, from client) (principal, uint64, *wire.Error) {
+func (g *Gateway) authConnect(a *wire.ConnectAuth, from client) (principal, *wire.Error) {
 	var given []string
 	if a != nil {
 		for _, s := range []string{a.Token, a.Password, a.BootstrapToken, a.DeviceToken, a.ApprovalRuntimeToken, a.AgentRuntimeIdentityToken} {
@@ -94,38 +88,31 @@ func (g *Gateway) authConnect(a *wire.ConnectAuth, from client) (principal, uint
 	}
 	switch {
 	case len(given) == 0:
-		return "", 0, unauthorized(g.snapshot().credentials.kind, "missing")
+		return "", unauthorized(g.snapshot().credentials.kind, "missing")
 	case len(given) > 1:
-		return "", 0, wire.InvalidRequest("invalid connect params: at /auth: must hold exactly one credential")
+		return "", wire.InvalidRequest("invalid connect params: at /auth: must hold exactly one credential")
 	}
-	who, creds, e := g.check(given[0], from)
-	if e != nil {
-		return "", 0, e
-	}
-	return who, creds.generation, nil
+	return g.check(given[0], from)
 }
 
 // authorize judges the credentials of an HTTP request: one Authorization
 // header with one bearer secret (RFC 6750 §2.1).
-func (g *Gateway) authorize(r *http.Request, from client) (who principal, status int, e *wire.Error) {
+func (g *Gateway) authorize(r *http.Request, from client) (principal, *httpError) {
 	h := r.Header["Authorization"]
 	if len(h) > 1 {
-		return "", http.StatusBadRequest, wire.InvalidRequest("exactly one Authorization header is allowed")
+		return "", refuse(http.StatusBadRequest, "invalid_request_error", "exactly one Authorization header is allowed")
 	}
-	if len(h) == 0 {
-		return "", http.StatusUnauthorized, nil
+	scheme, secret, _ := strings.Cut(strings.Join(h, ""), " ")
+	if secret = strings.TrimSpace(secret); strings.EqualFold(scheme, "Bearer") && secret != "" {
+		who, e := g.check(secret, from)
+		switch {
+		case e == nil:
+			return who, nil
+		case e.Retryable:
+			locked := refuse(http.StatusTooManyRequests, "rate_limited", "Too many failed authentication attempts. Please try again later.")
+			locked.retryAfterMs = e.RetryAfterMs
+			return "", locked
+		}
 	}
-	scheme, secret, _ := strings.Cut(h[0], " ")
-	secret = strings.TrimSpace(secret)
-	if !strings.EqualFold(scheme, "Bearer") || secret == "" {
-		return "", http.StatusUnauthorized, nil
-	}
-	who, _, e = g.check(secret, from)
-	switch {
-	case e == nil:
-		return who, http.StatusOK, nil
-	case e.Retryable:
-		return "", http.StatusTooManyRequests, e
-	}
-	return "", http.StatusUnauthorized, nil
+	return "", refuse(http.StatusUnauthorized, "unauthorized", "Unauthorized")
 }

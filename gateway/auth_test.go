@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,7 +21,7 @@ func newAuthGateway(t *testing.T, text string) *Gateway {
 		t.Fatal(err)
 	}
 	g := &Gateway{limiter: newLimiter(), log: slog.New(slog.DiscardHandler)}
-	g.current.Store(&snapshot{cfg: l.Config, credentials: newCredentials(l.Config.Gateway.Auth, "the-cli-key", 1)})
+	g.current.Store(&snapshot{cfg: l.Config, credentials: newCredentials(l.Config.Gateway.Auth, "the-cli-key")})
 	return g
 }
 
@@ -55,7 +57,7 @@ func TestConnectCredentials(t *testing.T) {
 		{&wire.ConnectAuth{Token: testToken, Password: testToken}, here, "", "exactly one"},
 		{&wire.ConnectAuth{Token: testToken, DeviceToken: "x"}, here, "", "exactly one"},
 	} {
-		who, _, e := g.authConnect(tc.auth, tc.from)
+		who, e := g.authConnect(tc.auth, tc.from)
 		if who != tc.who || (e == nil) != (tc.msg == "") || e != nil && !strings.Contains(e.Message, tc.msg) {
 			t.Errorf("%+v from %v: %q %v", tc.auth, tc.from, who, e)
 		}
@@ -69,7 +71,7 @@ func TestLockout(t *testing.T) {
 		there, here := from("192.0.2.1", false), from("127.0.0.1", true)
 		g := newAuthGateway(t, passwordConfig)
 		try := func(secret string, c client) string {
-			_, _, e := g.authConnect(&wire.ConnectAuth{Password: secret}, c)
+			_, e := g.authConnect(&wire.ConnectAuth{Password: secret}, c)
 			if e == nil {
 				return "in"
 			}
@@ -190,5 +192,23 @@ func TestHTTPLockout(t *testing.T) {
 	}
 	if status, _, _ := r.do("GET", "/v1/models", bearer(r.cliKey), ""); status != 200 {
 		t.Errorf("the CLI's key: %d", status)
+	}
+}
+
+// TestLimiterParallel lets guesses that come at once no further than others.
+func TestLimiterParallel(t *testing.T) {
+	g := newAuthGateway(t, passwordConfig)
+	var evaluated atomic.Int32
+	var wg sync.WaitGroup
+	for range 200 {
+		wg.Go(func() {
+			if _, e := g.authConnect(&wire.ConnectAuth{Password: "guess"}, from("192.0.2.1", false)); !e.Retryable {
+				evaluated.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if most := g.cfg().Gateway.Auth.RateLimit.MaxAttempts; int(evaluated.Load()) != most {
+		t.Errorf("%d guesses were evaluated, not %d", evaluated.Load(), most)
 	}
 }

@@ -69,7 +69,7 @@ func policyOf(c *config.Config) []byte {
 	}
 	agent, _ := c.Agent(c.DefaultAgentID())
 	l := c.Gateway.Limits
-	enc, err := encodeJSON(wire.Policy{
+	enc, err := wire.Marshal(wire.Policy{
 		Sandbox: agent.SandboxMode, Tools: tools, MaxPayload: int64(l.MaxPayload),
 		MaxBufferedBytes: int64(l.MaxBufferedBytes), TickIntervalMs: int64(l.TickIntervalMs),
 	})

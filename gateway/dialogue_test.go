@@ -24,6 +24,12 @@ import (
 //	wait DURATION    time passes
 //	signal NAME      the gateway is told to stop
 //	exit ok|restart  it has ended so
+//	asked PATTERN    the model provider (model_test.go) has got the next request
+//	release          the model goes on with what it holds back
+//	bye NAME         a client closes its connection
+//	left             the client of the model's last request has left
+//
+// A configuration «model» is one with that provider.
 //
 // A word before > and < names a client other than the first. Everything that
 // a line sets off has happened before the next line is looked at.
@@ -72,9 +78,11 @@ func (d *dialogue) talker(name string) *talker {
 }
 
 // take returns the next thing the client got.
-func (c *talker) take() string {
+func (c *talker) take() string { return next(c.msgs) }
+
+func next(msgs <-chan string) string {
 	select {
-	case m := <-c.msgs:
+	case m := <-msgs:
 		return m
 	default:
 		return "nothing"
@@ -83,6 +91,7 @@ func (c *talker) take() string {
 
 type dialogue struct {
 	r       *running
+	model   *fakeModel
 	clients map[string]*talker
 }
 
@@ -94,11 +103,12 @@ func runDialogue(t *testing.T, text string) {
 			return
 		}
 		l := newPipeListener()
-		o := testOptions(t, config)
+		m := newFakeModel(t)
+		o := withModel(testOptions(t, config), m)
 		o.listen = func(int) ([]net.Listener, error) { return []net.Listener{l}, nil }
 		r := start(t, o)
 		r.dialer = l.dial
-		d = &dialogue{r: r, clients: map[string]*talker{}}
+		d = &dialogue{r: r, model: m, clients: map[string]*talker{}}
 	}
 	sc := bufio.NewScanner(strings.NewReader(text))
 	for n := 1; sc.Scan(); n++ {
@@ -110,8 +120,24 @@ func runDialogue(t *testing.T, text string) {
 		synctest.Wait()
 		switch {
 		case word == "config":
-			config = rest
-			continue
+			if config = rest; rest == "model" {
+				config = modelConfig
+			}
+		case word == "asked":
+			if got := next(d.model.asked); !matches(rest, got) {
+				t.Fatalf("line %d:\nwant %s\ngot  %s", n, rest, got)
+			}
+		case word == "bye":
+			d.talker(rest).conn.Close(wire.CloseNormal, "")
+			delete(d.clients, rest)
+		case word == "release":
+			close(d.model.hold)
+		case word == "left":
+			select {
+			case <-d.model.left:
+			default:
+				t.Fatalf("line %d: it has not", n)
+			}
 		case word == "wait":
 			begin()
 			pause, err := time.ParseDuration(rest)

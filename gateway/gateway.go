@@ -64,9 +64,6 @@ type Signal struct{ Name string } // "SIGTERM"
 
 func (s Signal) Error() string { return s.Name + " received" }
 
-// restarts reports whether the signal asks for a new gateway instead of none.
-func (s Signal) restarts() bool { return s.Name == "SIGUSR1" }
-
 // Options are what the process gives a gateway.
 type Options struct {
 	Paths             config.Paths
@@ -117,7 +114,7 @@ type Gateway struct {
 
 	current  atomic.Pointer[snapshot] // only Run and New store it
 	stopping atomic.Bool              // new work is refused
-	buffers  sync.Pool                // of *buffer
+	frames   sync.Pool                // of *[]byte, scratch space for one frame each
 }
 
 // snapshot is a configuration and what follows from it, stored as one.
@@ -139,6 +136,12 @@ func (g *Gateway) uptime() time.Duration { return time.Since(g.started) }
 // New binds the ports, before any other work, locks the state directory and
 // prepares everything that Run serves. Its errors are *ExitError.
 func New(o Options) (*Gateway, error) {
+	if o.Env == nil {
+		o.Env = func(string) (string, bool) { return "", false }
+	}
+	if o.Stderr == nil {
+		o.Stderr = io.Discard
+	}
 	loaded, err := o.load()
 	if err != nil {
 		return nil, err
@@ -251,18 +254,12 @@ func (g *Gateway) ownToken(cfg *config.Config) error {
 	return nil
 }
 
-// install makes a configuration the current one.
 func (g *Gateway) install(loaded *config.Loaded) {
 	cfg := loaded.Config
-	s := &snapshot{cfg: cfg, loaded: loaded, served: g.servedNames(cfg), policy: policyOf(cfg)}
-	generation := uint64(1)
-	if old := g.current.Load(); old != nil {
-		generation = old.credentials.generation
-		if !old.cfg.Gateway.Auth.Secret().Equal(cfg.Gateway.Auth.Secret()) {
-			generation++
-		}
+	s := &snapshot{
+		cfg: cfg, loaded: loaded, credentials: newCredentials(cfg.Gateway.Auth, g.cliKey),
+		served: g.servedNames(cfg), policy: policyOf(cfg),
 	}
-	s.credentials = newCredentials(cfg.Gateway.Auth, g.cliKey, generation)
 	g.current.Store(s)
 	g.logs.configure(cfg, g.opts.Verbose, g.cliKey)
 }
@@ -272,6 +269,9 @@ func (g *Gateway) install(loaded *config.Loaded) {
 func (g *Gateway) Run(ctx context.Context) error {
 	defer g.release()
 	harden(g.log)
+	if err := g.announce(); err != nil { // the ports are bound: whoever comes now waits a moment
+		return &ExitError{exitFailed, err}
+	}
 	tasks := newGroup(g.ctx)
 	for _, l := range g.listeners {
 		tasks.start("listener "+l.Addr().String(), func(context.Context) error {
@@ -283,24 +283,24 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	tick := g.cfg().Gateway.Limits.TickIntervalMs.Duration()
 	tasks.start("hub", func(ctx context.Context) error { return g.hub.run(ctx, tick, g.health.refresh) })
-	if err := g.announce(); err != nil {
-		return &ExitError{exitFailed, err}
+	if g.opts.Ready != nil {
+		g.opts.Ready(g.dialAddr())
 	}
 
 	reason, restart := "gateway failed", false
 	select {
-	case <-tasks.failed:
+	case <-tasks.ctx.Done():
 	case <-ctx.Done():
 		reason = "gateway stopping"
 		var sig Signal
 		if errors.As(context.Cause(ctx), &sig) {
-			reason, restart = sig.Error(), sig.restarts()
+			reason, restart = sig.Error(), sig.Name == "SIGUSR1"
 		}
 	}
 	g.log.Info("stopping", "reason", reason)
 	g.drain(reason, restart)
 	g.cancel(errStopping)
-	if err := tasks.wait(); err != nil {
+	if err := tasks.wait(); err != errStopping {
 		return &ExitError{exitFailed, err}
 	}
 	if restart {
@@ -309,11 +309,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return nil
 }
 
-// announce tells the CLI, the log and the starter where the gateway is.
+// announce tells the CLI and the log where the gateway is.
 func (g *Gateway) announce() error {
-	addr := g.dialAddr()
 	if err := g.store.Publish(store.Instance{
-		PID: g.pid, Port: g.port, Addr: addr, TLS: g.secure, Version: g.version,
+		PID: g.pid, Port: g.port, Addr: g.dialAddr(), TLS: g.secure, Version: g.version,
 		StartedAt: g.started.UnixMilli(), CLIKey: g.cliKey,
 	}); err != nil {
 		return err
@@ -328,9 +327,6 @@ func (g *Gateway) announce() error {
 	for _, w := range g.snapshot().loaded.Warnings {
 		g.log.Warn("configuration", "key", w.Path, "err", w.Msg)
 	}
-	if g.opts.Ready != nil {
-		g.opts.Ready(addr)
-	}
 	return nil
 }
 
@@ -343,8 +339,10 @@ func (g *Gateway) drain(reason string, restart bool) {
 	if restart {
 		bye.RestartExpectedMs = 1500
 	}
-	emit(g.hub, evShutdown(), bye)
+	g.hub.goodbye(bye)
 
+	// A client that takes nothing must not hold up the stop.
+	defer time.AfterFunc(grace+stopMargin, func() { g.server.Close() }).Stop()
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	if err := g.agents.Drain(ctx); err != nil {
 		g.log.Warn("turns cut off", "err", err)
@@ -354,7 +352,7 @@ func (g *Gateway) drain(reason string, restart bool) {
 	ctx, cancel = context.WithTimeout(context.Background(), stopMargin)
 	defer cancel()
 	gone := g.hub.close(func(p *peer) { p.leave(restart) })
-	g.conns.closeParked()
+	g.conns.close()
 	g.server.Shutdown(ctx) // neither waits for nor closes WebSockets
 	g.server.Close()
 	select {
@@ -377,29 +375,5 @@ func (g *Gateway) release() {
 	}
 	if g.store != nil {
 		g.store.Close()
-	}
-}
-
-// buffer is scratch space for one frame.
-type buffer struct {
-	pool *sync.Pool
-	b    []byte
-}
-
-// maxKeptBuffer bounds what an idle buffer keeps.
-const maxKeptBuffer = 16 << 10
-
-func (g *Gateway) buffer() *buffer {
-	b, _ := g.buffers.Get().(*buffer)
-	if b == nil {
-		b = &buffer{pool: &g.buffers}
-	}
-	return b
-}
-
-func (b *buffer) free() {
-	if cap(b.b) <= maxKeptBuffer {
-		b.b = b.b[:0]
-		b.pool.Put(b)
 	}
 }

@@ -50,6 +50,11 @@ func (l *pipeListener) Close() error {
 
 func (l *pipeListener) Addr() net.Addr { return pipeAddr{} }
 
+// pipeConn comes from this host, as the gateway sees it.
+type pipeConn struct{ net.Conn }
+
+func (pipeConn) RemoteAddr() net.Addr { return pipeAddr{} }
+
 type pipeAddr struct{}
 
 func (pipeAddr) Network() string { return "pipe" }
@@ -58,7 +63,7 @@ func (pipeAddr) String() string  { return "127.0.0.1:18789" }
 func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	mine, theirs := net.Pipe()
 	select {
-	case l.conns <- theirs:
+	case l.conns <- pipeConn{theirs}:
 		return mine, nil
 	case <-l.done:
 		return nil, net.ErrClosed

@@ -8,18 +8,14 @@ import (
 
 // group is the gateway's background tasks. The first that fails ends the others.
 type group struct {
-	ctx    context.Context
+	ctx    context.Context // of the tasks; ends with the first error as its cause
 	cancel context.CancelCauseFunc
-	failed <-chan struct{} // closed when a task failed, or ctx ended
 	tasks  sync.WaitGroup
-
-	mu  sync.Mutex
-	err error // of the first task that failed
 }
 
 func newGroup(ctx context.Context) *group {
 	ctx, cancel := context.WithCancelCause(ctx)
-	return &group{ctx: ctx, cancel: cancel, failed: ctx.Done()}
+	return &group{ctx: ctx, cancel: cancel}
 }
 
 // start runs a task. It returns nil when its context has ended; an error
@@ -27,21 +23,14 @@ func newGroup(ctx context.Context) *group {
 func (g *group) start(name string, run func(context.Context) error) {
 	g.tasks.Go(func() {
 		if err := run(g.ctx); err != nil {
-			err = fmt.Errorf("%s: %w", name, err)
-			g.mu.Lock()
-			if g.err == nil {
-				g.err = err
-			}
-			g.mu.Unlock()
-			g.cancel(err)
+			g.cancel(fmt.Errorf("%s: %w", name, err))
 		}
 	})
 }
 
-// wait returns after all tasks, with the first one's error.
+// wait returns after all tasks, with why the first one ended: an error, or
+// the cause of the context that the group was made with.
 func (g *group) wait() error {
 	g.tasks.Wait()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.err
+	return context.Cause(g.ctx)
 }

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"maps"
 	"os"
 	"runtime"
 	"slices"
@@ -43,12 +42,12 @@ func (h *health) status() string {
 // encoded is the answer to health. It looks again when asked to probe.
 func (h *health) encoded(probe bool) preEncoded {
 	h.mu.Lock()
-	if json := h.json; json != nil && !probe && time.Since(h.at) < healthTTL {
-		h.mu.Unlock()
-		return json
-	}
+	json, at := h.json, h.at
 	h.mu.Unlock()
-	return h.take()
+	if json == nil || probe || time.Since(at) >= healthTTL {
+		return h.take()
+	}
+	return json
 }
 
 // refresh looks for problems, and tells everyone when they changed. The hub
@@ -83,19 +82,19 @@ func (h *health) recheck() {
 
 // look finds what is wrong now, in words.
 func (h *health) look() []string {
-	found := map[string]bool{}
+	var found []string
 	if free, err := h.g.store.Free(); err == nil && free < diskLow {
-		found["disk nearly full"] = true
+		found = append(found, "disk nearly full")
 	}
 	if h.g.logs.dropping() {
-		found["log lines are being dropped"] = true
+		found = append(found, "log lines are being dropped")
 	}
-	return slices.Sorted(maps.Keys(found))
+	return found
 }
 
 // failing lists why no work is taken.
 func (g *Gateway) failing() []string {
-	var out []string
+	out := []string{}
 	if g.stopping.Load() {
 		out = append(out, "draining")
 	}
@@ -105,16 +104,14 @@ func (g *Gateway) failing() []string {
 	return out
 }
 
-// take makes a snapshot.
 func (h *health) take() preEncoded {
 	start := time.Now()
-	h.mu.Lock()
-	problems := h.problems
-	h.mu.Unlock()
 	s := h.g.healthSnapshot(start)
-	s.Status, s.Problems = h.status(), problems
+	h.mu.Lock()
+	s.Status, s.Problems = h.status(), h.problems
+	h.mu.Unlock()
 	s.DurationMs = time.Since(start).Milliseconds()
-	enc, err := encodeJSON(s)
+	enc, err := wire.Marshal(s)
 	if err != nil {
 		h.g.log.Error("health not encoded", "err", err)
 		return preEncoded(`{"ok":false}`)

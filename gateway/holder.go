@@ -40,7 +40,6 @@ func (h holder) String() string {
 	return fmt.Sprintf("pid %d (%s)", h.pid, h.name)
 }
 
-// holderOf describes who listens on a port.
 func holderOf(port int) string {
 	hs, err := findHolders(port)
 	if err != nil || len(hs) == 0 {

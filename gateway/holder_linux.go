@@ -120,21 +120,14 @@ func procStatus(pid int) (parent, uid int, err error) {
 	return parent, uid, nil
 }
 
-// supervisor reports whether a process of this name holds ports for others.
-func supervisor(name string) bool {
-	switch name {
-	case "systemd", "init", "launchd", "openrc-init", "runit", "runsvdir", "s6-svscan", "supervisord", "dockerd", "containerd", "docker-proxy", "sshd":
-		return true
-	}
-	return false
-}
+// supervisors hold ports for others.
+var supervisors = [...]string{"systemd", "init", "openrc-init", "runit", "runsvdir", "s6-svscan", "supervisord", "dockerd", "containerd", "docker-proxy", "sshd"}
 
-// mayEnd says why a process must be left alone.
 func mayEnd(h holder) error {
 	if h.pid == 0 {
 		return fmt.Errorf("it is held by %s, which this user may not end", h)
 	}
-	if h.pid == 1 || supervisor(h.name) {
+	if h.pid == 1 || slices.Contains(supervisors[:], h.name) {
 		return fmt.Errorf("it is held by %s, a supervisor: stop its service instead", h)
 	}
 	_, uid, err := procStatus(h.pid)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -62,7 +63,6 @@ func parseLsof(out string) []holder {
 	return hs
 }
 
-// mayEnd says why a process must be left alone.
 func mayEnd(h holder) error {
 	switch {
 	case h.pid == 1, h.name == "launchd", h.name == "init", h.name == "inetd", h.name == "sshd":
@@ -79,9 +79,8 @@ func mayEnd(h holder) error {
 // number may come to mean another process.
 func end(h holder, port int, grace time.Duration) error {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
-		held, err := holds(h, port)
-		if err != nil || !held {
-			return err
+		if hs, err := findHolders(port); err != nil || !slices.Contains(hs, h) {
+			return err // it has let go by itself
 		}
 		if err := syscall.Kill(h.pid, sig); errors.Is(err, syscall.ESRCH) {
 			return nil
@@ -95,17 +94,4 @@ func end(h holder, port int, grace time.Duration) error {
 		}
 	}
 	return errors.New("it outlived SIGKILL")
-}
-
-func holds(h holder, port int) (bool, error) {
-	hs, err := findHolders(port)
-	if err != nil {
-		return false, err
-	}
-	for _, now := range hs {
-		if now == h {
-			return true, nil
-		}
-	}
-	return false, nil
 }

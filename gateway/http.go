@@ -3,8 +3,9 @@ package gateway
 import (
 	"errors"
 	"io"
-	"net"
 	"net/http"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,12 +23,10 @@ const (
 	bodyStep      = 64 << 10
 )
 
-// route is one HTTP endpoint.
 type route struct {
 	methods   string // allowed ones, as the Allow header says them
 	pattern   string // a path, or with a trailing /* a path and what is below it
 	auth      bool
-	scope     wire.Scope
 	bodyLimit func(*config.Config) int64 // nil: no body is read
 	enabled   func(*config.Config) bool  // nil: always
 	handler   func(g *Gateway, w http.ResponseWriter, r *http.Request, who principal)
@@ -44,9 +43,9 @@ func routeTable() []route {
 		{methods: "GET, HEAD", pattern: "/readyz", handler: (*Gateway).readyz},
 		{methods: "GET, HEAD", pattern: "/ready", handler: (*Gateway).readyz},
 		{methods: "GET, HEAD", pattern: "/startupz", handler: (*Gateway).startupz},
-		{methods: "POST", pattern: "/v1/chat/completions", auth: true, scope: wire.ScopeWrite, bodyLimit: maxPayload, enabled: chat, handler: (*Gateway).chatCompletions},
-		{methods: "GET", pattern: "/v1/models", auth: true, scope: wire.ScopeRead, enabled: models, handler: (*Gateway).modelsList},
-		{methods: "GET", pattern: "/v1/models/*", auth: true, scope: wire.ScopeRead, enabled: models, handler: (*Gateway).modelGet},
+		{methods: "POST", pattern: "/v1/chat/completions", auth: true, bodyLimit: maxPayload, enabled: chat, handler: (*Gateway).chatCompletions},
+		{methods: "GET", pattern: "/v1/models", auth: true, enabled: models, handler: (*Gateway).modelsList},
+		{methods: "GET", pattern: "/v1/models/*", auth: true, enabled: models, handler: (*Gateway).modelGet},
 	}
 }
 
@@ -73,12 +72,15 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		if panicked != nil {
 			w.Header().Set("Connection", "close")
-			writeJSON(w, http.StatusInternalServerError, errorBody(asWireQuiet(panicked)))
+			refuse(http.StatusInternalServerError, "api_error", asWireQuiet(panicked).Message).write(w)
 		}
 	}()
 	defer g.contained(r.Method+" "+clip(r.URL.Path, 64), &panicked)
 	snap := g.snapshot()
 	setHeaders(w.Header())
+	if r.ContentLength != 0 { // net/http reads on where a refusal left a body unread
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyStall))
+	}
 	from, refused := snap.admit(r)
 	if refused != nil {
 		refused.write(w)
@@ -100,26 +102,25 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (g *Gateway) route(w http.ResponseWriter, r *http.Request, snap *snapshot, from client) {
 	rt := g.find(snap.cfg, r.URL.Path)
 	if rt == nil {
-		(&refusal{http.StatusNotFound, "not_found", "Not Found"}).write(w)
+		refuse(http.StatusNotFound, "not_found", "Not Found").write(w)
 		return
 	}
-	if !allows(rt.methods, r.Method) {
+	if !slices.Contains(strings.Split(rt.methods, ", "), r.Method) {
 		w.Header().Set("Allow", rt.methods)
-		(&refusal{http.StatusMethodNotAllowed, "invalid_request_error", "Method Not Allowed"}).write(w)
+		refuse(http.StatusMethodNotAllowed, "invalid_request_error", "Method Not Allowed").write(w)
 		return
 	}
 	var who principal
 	if rt.auth || len(r.Header["Authorization"]) > 0 {
-		var status int
-		var e *wire.Error
-		who, status, e = g.authorize(r, from)
-		if status != http.StatusOK && rt.auth {
-			denyHTTP(w, status, e)
+		var e *httpError
+		if who, e = g.authorize(r, from); e != nil && rt.auth {
+			w.Header().Set("Connection", "close") // who is not let in holds no place
+			e.write(w)
 			return
 		}
 	}
 	if enc := r.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
-		(&refusal{http.StatusUnsupportedMediaType, "invalid_request_error", "Content-Encoding is not supported"}).write(w)
+		refuse(http.StatusUnsupportedMediaType, "invalid_request_error", "Content-Encoding is not supported").write(w)
 		return
 	}
 	var limit int64
@@ -127,37 +128,11 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request, snap *snapshot, 
 		limit = rt.bodyLimit(snap.cfg)
 	}
 	if r.ContentLength > limit {
-		(&refusal{http.StatusRequestEntityTooLarge, "invalid_request_error", "Payload too large"}).write(w)
+		tooLarge().write(w)
 		return
 	}
 	r.Body = &body{ReadCloser: http.MaxBytesReader(w, r.Body, limit), ctl: http.NewResponseController(w)}
 	rt.handler(g, w, r, who)
-}
-
-func allows(methods, method string) bool {
-	for m := range strings.SplitSeq(methods, ", ") {
-		if m == method {
-			return true
-		}
-	}
-	return false
-}
-
-// denyHTTP answers a request without a good credential. The connection ends:
-// who is not let in holds no place.
-func denyHTTP(w http.ResponseWriter, status int, e *wire.Error) {
-	h := w.Header()
-	h.Set("Connection", "close")
-	switch {
-	case status == http.StatusTooManyRequests:
-		h.Set("Retry-After", strconv.FormatInt((e.RetryAfterMs+999)/1000, 10))
-		(&refusal{status, "rate_limited", "Too many failed authentication attempts. Please try again later."}).write(w)
-	case status == http.StatusBadRequest:
-		(&refusal{status, "invalid_request_error", e.Message}).write(w)
-	default:
-		h.Set("WWW-Authenticate", `Bearer realm="openclaw"`)
-		(&refusal{status, "unauthorized", "Unauthorized"}).write(w)
-	}
 }
 
 // body is a request body that must keep coming: a client that sends less than
@@ -183,79 +158,70 @@ func (b *body) Read(p []byte) (int, error) {
 }
 
 // readBody reads a request's whole body within the route's limit.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *wire.Error) {
+func readBody(r *http.Request) ([]byte, *httpError) {
 	data, err := io.ReadAll(r.Body)
-	var tooLarge *http.MaxBytesError
-	var timeout net.Error
+	var large *http.MaxBytesError
 	switch {
 	case err == nil:
 		return data, nil
-	case errors.As(err, &tooLarge):
-		return nil, &wire.Error{Code: codeTooLarge, Message: "Payload too large"}
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return nil, &wire.Error{Code: codeTooSlow, Message: "Request body came too slowly"}
+	case errors.As(err, &large):
+		return nil, tooLarge()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, refuse(http.StatusRequestTimeout, "invalid_request_error", "Request body came too slowly")
 	}
-	return nil, wire.InvalidRequest("request body: %s", err)
+	return nil, errorOf(wire.InvalidRequest("request body: %s", err))
 }
 
-// Codes that exist on the HTTP side only.
-const (
-	codeTooLarge wire.Code = "PAYLOAD_TOO_LARGE"
-	codeTooSlow  wire.Code = "REQUEST_TIMEOUT"
-)
-
-// refusal is an HTTP error decided before a handler runs.
-type refusal struct {
-	status int
-	kind   string
-	msg    string
-}
-
-func (f *refusal) write(w http.ResponseWriter) {
-	writeJSON(w, f.status, httpError{httpErrorBody{Message: f.msg, Type: f.kind}})
-}
-
+// httpError is an error as HTTP tells it.
 type httpError struct {
-	Error httpErrorBody `json:"error"`
+	status       int
+	retryAfterMs int64  // 0 = no advice
+	Message      string `json:"message"`
+	Type         string `json:"type"`
+	Code         string `json:"code,omitempty"`
+	Details      any    `json:"details,omitempty"`
 }
 
-type httpErrorBody struct {
-	Message string `json:"message"`
-	Type    string `json:"type"`
-	Code    string `json:"code,omitempty"`
-	Details any    `json:"details,omitempty"`
+// refuse makes an error that HTTP alone has.
+func refuse(status int, kind, msg string) *httpError {
+	return &httpError{status: status, Type: kind, Message: msg}
 }
 
-// errorBody is how HTTP tells an error.
-func errorBody(e *wire.Error) httpError {
-	b := httpErrorBody{Message: e.Message, Type: "api_error", Code: string(e.Code), Details: e.Details}
+func tooLarge() *httpError {
+	return refuse(http.StatusRequestEntityTooLarge, "invalid_request_error", "Payload too large")
+}
+
+// errorOf makes the error that WebSocket clients know too.
+func errorOf(e *wire.Error) *httpError {
+	kind := "api_error"
 	switch e.Code {
-	case wire.CodeInvalidRequest, codeTooLarge, codeTooSlow:
-		b.Type = "invalid_request_error"
+	case wire.CodeInvalidRequest:
+		kind = "invalid_request_error"
 	case wire.CodeForbidden, wire.CodeNotPaired:
-		b.Type = "permission_error"
+		kind = "permission_error"
 	}
-	return httpError{b}
+	return &httpError{e.Code.HTTPStatus(), e.RetryAfterMs, e.Message, kind, string(e.Code), e.Details}
 }
 
-// writeError answers with an error object.
-func writeError(w http.ResponseWriter, e *wire.Error) {
-	status := e.Code.HTTPStatus()
-	switch e.Code {
-	case codeTooLarge:
-		status = http.StatusRequestEntityTooLarge
-	case codeTooSlow:
-		status = http.StatusRequestTimeout
-	}
-	if e.RetryAfterMs > 0 {
-		w.Header().Set("Retry-After", strconv.FormatInt((e.RetryAfterMs+999)/1000, 10))
-	}
-	writeJSON(w, status, errorBody(e))
+// body is the error as an answer or an event of a stream holds it.
+func (e *httpError) body() any {
+	return struct {
+		Error *httpError `json:"error"`
+	}{e}
 }
 
-// writeJSON answers with a value.
+func (e *httpError) write(w http.ResponseWriter) {
+	if e.status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="openclaw"`) // RFC 9110 §11.6.1
+	}
+	if e.retryAfterMs > 0 {
+		w.Header().Set("Retry-After", strconv.FormatInt((e.retryAfterMs+999)/1000, 10))
+	}
+	writeJSON(w, e.status, e.body())
+}
+
 func writeJSON(w http.ResponseWriter, status int, v any) {
-	data, err := encodeJSON(v)
+	data, err := wire.Marshal(v)
 	if err != nil { // only values of our own come here
 		status, data = http.StatusInternalServerError, []byte(`{"error":{"message":"internal error","type":"api_error"}}`)
 	}
@@ -271,9 +237,6 @@ func writeRaw(w http.ResponseWriter, status int, data []byte) {
 	w.Write(data)
 }
 
-// encodeJSON is how every payload and body of ours is encoded.
-func encodeJSON(v any) ([]byte, error) { return wire.Marshal(v) }
-
 // healthz says that the process serves, and nothing else.
 func (g *Gateway) healthz(w http.ResponseWriter, r *http.Request, who principal) {
 	w.Header().Set(markHeader, markValue)
@@ -283,16 +246,12 @@ func (g *Gateway) healthz(w http.ResponseWriter, r *http.Request, who principal)
 // readyz says whether work is taken; why not is told to who may know.
 func (g *Gateway) readyz(w http.ResponseWriter, r *http.Request, who principal) {
 	failing := g.failing()
-	out := struct {
-		Ready    bool     `json:"ready"`
-		Failing  []string `json:"failing,omitempty"`
-		UptimeMs int64    `json:"uptimeMs,omitempty"`
-	}{Ready: len(failing) == 0}
+	out := map[string]any{"ready": len(failing) == 0}
 	if who != "" {
-		out.Failing, out.UptimeMs = failing, g.uptime().Milliseconds()
+		out["failing"], out["uptimeMs"] = failing, g.uptime().Milliseconds()
 	}
 	status := http.StatusOK
-	if !out.Ready {
+	if len(failing) > 0 {
 		status = http.StatusServiceUnavailable
 		w.Header().Set("Retry-After", "5")
 	}
@@ -301,14 +260,9 @@ func (g *Gateway) readyz(w http.ResponseWriter, r *http.Request, who principal) 
 
 // startupz says that start-up is over; nothing is served before.
 func (g *Gateway) startupz(w http.ResponseWriter, r *http.Request, who principal) {
-	out := struct {
-		OK       bool   `json:"ok"`
-		Status   string `json:"status"`
-		Version  string `json:"version,omitempty"`
-		UptimeMs int64  `json:"uptimeMs,omitempty"`
-	}{OK: true, Status: "started"}
+	out := map[string]any{"ok": true, "status": "started"}
 	if who != "" {
-		out.Version, out.UptimeMs = g.version, g.uptime().Milliseconds()
+		out["version"], out["uptimeMs"] = g.version, g.uptime().Milliseconds()
 	}
 	writeJSON(w, http.StatusOK, out)
 }

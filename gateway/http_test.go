@@ -241,7 +241,7 @@ func TestProbes(t *testing.T) {
 	for path, want := range map[string][2]string{
 		"/healthz":  {liveBody, liveBody},
 		"/health":   {liveBody, liveBody},
-		"/readyz":   {`{"ready":true}`, `"uptimeMs":`},
+		"/readyz":   {`{"ready":true}`, `{"failing":[],"ready":true,"uptimeMs":`},
 		"/ready":    {`{"ready":true}`, `"uptimeMs":`},
 		"/startupz": {`{"ok":true,"status":"started"}`, `"version":"1.2.3-test"`},
 	} {
@@ -273,6 +273,7 @@ func TestSlowClients(t *testing.T) {
 		for name, begin := range map[string]string{
 			"request line": "GET /hea",
 			"header":       "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-A: ",
+			"refused body": "POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{",
 			"body":         "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\nAuthorization: Bearer " + testToken + "\r\n\r\n{",
 			"frame":        "GET / HTTP/1.1\r\nHost: localhost\r\n" + upgradeHead + "\r\n\x81\xfe\x10\x00mask",
 		} {
@@ -297,7 +298,7 @@ func TestSlowClients(t *testing.T) {
 		if status, _, _ := r.do("GET", "/healthz", nil, ""); status != 200 {
 			t.Errorf("a good client got %d", status)
 		}
-		for range 4 {
+		for range 5 {
 			name := <-ended
 			if took := time.Since(at); took > 20*time.Second {
 				t.Errorf("%s: closed after %v", name, took)

@@ -38,6 +38,7 @@ type hub struct {
 	list     []*peer            // the same as peers, or nil; never changed, only replaced
 	upgraded map[*peer]struct{} // not yet past their hello
 	serving  sync.WaitGroup     // goroutines of peers; grows under mu, before closed
+	bye      *event             // the last thing that peers are told, once they are
 	closed   bool
 	leave    func(*peer) // makes a peer leave; set with closed
 	pending  map[addrKey]int
@@ -170,8 +171,11 @@ func (h *hub) join(p *peer) {
 	h.joined.Store(int32(len(h.peers)))
 	h.presence.connected(p)
 	h.presenceChangedLocked()
-	leave := h.leave
+	bye, leave := h.bye, h.leave
 	h.mu.Unlock()
+	if bye != nil {
+		send([]*peer{p}, *bye)
+	}
 	if leave != nil { // close did not find it: it was in neither set
 		leave(p)
 	}
@@ -205,10 +209,8 @@ func (h *hub) leavePendingLocked(p *peer) {
 	}
 }
 
-// everyone returns the connected peers. The slice is not to be changed.
-func (h *hub) everyone() []*peer {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+// everyoneLocked returns the connected peers. The slice is not to be changed.
+func (h *hub) everyoneLocked() []*peer {
 	if h.list == nil {
 		h.list = make([]*peer, 0, len(h.peers))
 		for p := range h.peers {
@@ -229,23 +231,47 @@ func (h *hub) stateVersion() wire.StateVersion {
 	return h.version
 }
 
-// broadcast sends an event to every peer whose scopes allow it, framed once
-// per dialect. A peer that cannot take it is closed by its own connection.
+// broadcast sends an event to everybody.
 func (h *hub) broadcast(e event) {
-	if e.versioned {
-		e.version = h.stateVersion()
+	h.mu.Lock()
+	e.version = h.version
+	to := h.everyoneLocked()
+	h.mu.Unlock()
+	send(to, e)
+}
+
+// goodbye tells everybody that the gateway stops, also who is yet to join.
+func (h *hub) goodbye(v wire.Shutdown) {
+	payload, err := wire.Marshal(v)
+	if err != nil {
+		panic(err) // a string and numbers always encode
 	}
-	framed := map[dialect]*wire.Prepared{}
-	for _, p := range h.everyone() {
-		if !p.scopes.Allow(e.scope) || e.dropIfSlow && p.lags() {
+	e := event{eventKind: evShutdown().eventKind, payload: payload}
+	h.mu.Lock()
+	h.bye = &e
+	to := h.everyoneLocked()
+	h.mu.Unlock()
+	send(to, e)
+}
+
+// send sends an event to the peers among some whose scopes allow it, framed
+// once per dialect. A peer that cannot take it is closed by its own connection.
+func send(to []*peer, e event) {
+	frames := map[dialect]*wire.Prepared{}
+	var as dialect // of the last one
+	var framed *wire.Prepared
+	for _, p := range to {
+		if !p.scopes.Allow(e.scope) || e.dropIfSlow && p.conn.Queued() > lagging {
 			continue
 		}
-		f := framed[p.dialect]
-		if f == nil {
-			f = wire.Prepare(p.dialect.event(&e))
-			framed[p.dialect] = f
+		if p.dialect != as {
+			as, framed = p.dialect, frames[p.dialect]
 		}
-		p.conn.SendPrepared(f) // its error is the reader's to see
+		if framed == nil {
+			framed = wire.Prepare(as.event(&e))
+			frames[as] = framed
+		}
+		p.conn.SendPrepared(framed) // its error is the reader's to see
 	}
 }
 
@@ -255,7 +281,7 @@ func (h *hub) healthChanged(payload []byte) {
 	h.version.Health++
 	h.mu.Unlock()
 	if !h.empty() {
-		h.broadcast(evHealth().with(payload))
+		h.broadcast(event{eventKind: evHealth().eventKind, payload: payload})
 	}
 }
 
@@ -279,26 +305,15 @@ func (h *hub) presenceChangedLocked() {
 // encodedPresence is the answer to system-presence, encoded once per version.
 func (h *hub) encodedPresence() preEncoded {
 	h.mu.Lock()
-	list, version := h.presence.encoded, h.version.Presence
-	var entries []wire.Presence
-	if list == nil {
-		entries = h.presence.entries(time.Now())
+	defer h.mu.Unlock()
+	if now := time.Now(); h.presence.encoded == nil || now.Sub(h.presence.at) > presenceFresh {
+		list, err := wire.Marshal(h.presence.entries(now))
+		if err != nil {
+			panic(err) // strings and numbers always encode
+		}
+		h.presence.encoded, h.presence.at = list, now
 	}
-	h.mu.Unlock()
-	if list != nil {
-		return list
-	}
-	list, err := encodeJSON(entries)
-	if err != nil {
-		h.log.Error("presence not encoded", "err", err)
-		return preEncoded("[]")
-	}
-	h.mu.Lock()
-	if h.version.Presence == version {
-		h.presence.encoded = list
-	}
-	h.mu.Unlock()
-	return list
+	return h.presence.encoded
 }
 
 func (h *hub) tellPresence() {
@@ -306,5 +321,5 @@ func (h *hub) tellPresence() {
 		return
 	}
 	payload := append(append([]byte(`{"presence":`), h.encodedPresence()...), '}')
-	h.broadcast(evPresence().with(payload))
+	h.broadcast(event{eventKind: evPresence().eventKind, payload: payload})
 }

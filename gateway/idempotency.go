@@ -1,9 +1,9 @@
 package gateway
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,10 +33,8 @@ type idemKey struct {
 type idemCall struct {
 	key    idemKey
 	params [sha256.Size]byte
-	done   chan struct{} // closed once the rest is set
-	ended  time.Time     // guarded by idempotency.mu; zero while it runs
-	value  any
-	err    error
+	result func() (any, error) // runs the call the first time, and waits for it
+	ended  time.Time           // guarded by idempotency.mu; zero while it runs
 }
 
 func newIdempotency() *idempotency { return &idempotency{calls: map[idemKey]*idemCall{}} }
@@ -58,33 +56,33 @@ func (i *idempotency) do(who principal, method, key string, params []byte, fn fu
 	i.expireLocked(now)
 	if c := i.calls[k]; c != nil {
 		i.mu.Unlock()
-		if !bytes.Equal(c.params[:], sum[:]) {
+		if c.params != sum {
 			return nil, wire.InvalidRequest("idempotencyKey was used before with other params"), false
 		}
-		<-c.done
-		return c.value, c.err, true
+		value, err = c.result()
+		return value, err, true
 	}
 	if len(i.order) >= idempotencyMax && !i.evictLocked() {
 		i.mu.Unlock()
 		return nil, wire.Unavailable("too many requests in progress"), false
 	}
-	c := &idemCall{key: k, params: sum, done: make(chan struct{})}
-	c.err = wire.Unavailable("the first request of this idempotencyKey failed") // stands when fn panics
+	c := &idemCall{key: k, params: sum, result: sync.OnceValues(fn)}
 	i.calls[k] = c
 	i.order = append(i.order, c)
 	i.mu.Unlock()
 
-	defer func() {
+	keep := false
+	defer func() { // also when fn panics
 		i.mu.Lock()
+		defer i.mu.Unlock()
 		c.ended = time.Now()
-		if retryable(c.err) {
+		if !keep {
 			i.dropLocked(c)
 		}
-		i.mu.Unlock()
-		close(c.done)
 	}()
-	c.value, c.err = fn()
-	return c.value, c.err, false
+	value, err = c.result()
+	keep = !retryable(err)
+	return value, err, false
 }
 
 // retryable reports whether a client may repeat what failed so.
@@ -113,10 +111,7 @@ func (i *idempotency) evictLocked() bool {
 
 func (i *idempotency) dropLocked(c *idemCall) {
 	delete(i.calls, c.key)
-	for n, o := range i.order {
-		if o == c {
-			i.order = append(i.order[:n:n], i.order[n+1:]...)
-			return
-		}
+	if n := slices.Index(i.order, c); n >= 0 {
+		i.order = slices.Delete(i.order, n, n+1)
 	}
 }

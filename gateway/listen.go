@@ -45,7 +45,7 @@ func (g *Gateway) bind(cfg *config.Config) error {
 		}
 		listen = func(port int) ([]net.Listener, error) { return listenAll(hosts, port) }
 	}
-	if g.opts.Dev && g.opts.PortOverride == 0 && !g.portInEnv() {
+	if inEnv, _ := g.opts.Env("OPENCLAW_GATEWAY_PORT"); g.opts.Dev && g.opts.PortOverride == 0 && inEnv == "" {
 		if cfg.Gateway.Port == config.DefaultPort {
 			port = config.DevPort
 		}
@@ -71,14 +71,6 @@ func (g *Gateway) bind(cfg *config.Config) error {
 	return &ExitError{exitFailed, err}
 }
 
-func (g *Gateway) portInEnv() bool {
-	if g.opts.Env == nil {
-		return false
-	}
-	v, _ := g.opts.Env("OPENCLAW_GATEWAY_PORT")
-	return v != ""
-}
-
 // bindHosts are the addresses of gateway.bind. Loopback is both families.
 func bindHosts(cfg *config.Config, override string) ([]string, error) {
 	mode := cfg.Gateway.Bind
@@ -96,7 +88,7 @@ func bindHosts(cfg *config.Config, override string) ([]string, error) {
 		if err != nil {
 			return nil, errors.New("gateway.customBindHost: must be an IP address when gateway.bind is custom")
 		}
-		return []string{a.String()}, nil
+		return []string{a.Unmap().String()}, nil
 	case "tailnet":
 		a, err := tailnetAddr()
 		if err != nil {
@@ -134,6 +126,7 @@ func listenAll(hosts []string, port int) ([]net.Listener, error) {
 			network = "tcp6"
 		}
 		var lc net.ListenConfig
+		lc.SetMultipathTCP(false) // walks around rules that the kernel has for TCP
 		l, err := lc.Listen(context.Background(), network, addr)
 		switch {
 		case err == nil:
@@ -239,11 +232,18 @@ func (g *Gateway) keepDevPort() error {
 
 // dialAddr is host:port for a client on this host.
 func (g *Gateway) dialAddr() string {
-	l := g.listeners[0].Addr()
-	if a, ok := l.(*net.TCPAddr); ok && a.IP.IsUnspecified() {
-		return net.JoinHostPort("127.0.0.1", strconv.Itoa(a.Port))
+	return reachable(g.listeners[0].Addr().String())
+}
+
+// reachable is where a client on this host finds who listens on an address.
+func reachable(addr string) string {
+	switch ap, _ := netip.ParseAddrPort(addr); ap.Addr() {
+	case netip.IPv4Unspecified():
+		return net.JoinHostPort("127.0.0.1", strconv.Itoa(int(ap.Port())))
+	case netip.IPv6Unspecified():
+		return net.JoinHostPort("::1", strconv.Itoa(int(ap.Port())))
 	}
-	return l.String()
+	return addr
 }
 
 // conflict deals with a port that somebody holds: with --force it ends the
@@ -251,14 +251,14 @@ func (g *Gateway) dialAddr() string {
 func (g *Gateway) conflict(taken *portTaken, port int, listen func(int) ([]net.Listener, error)) error {
 	if !g.opts.Force {
 		who := holderOf(port)
-		if probe(taken.addr) {
+		if probe(reachable(taken.addr)) {
 			return fail(exitConfig, "port %d is held by a healthy gateway (%s): stop it, use --force, or choose another --port", port, who)
 		}
 		return fail(exitFailed, "port %d is taken by %s: stop it, use --force, or choose another --port", port, who)
 	}
 	ended, err := endHolders(port, forceGrace)
 	for _, h := range ended {
-		fmt.Fprintf(g.stderr(), "openclaw: ended %s, which held port %d\n", h, port)
+		fmt.Fprintf(g.opts.Stderr, "openclaw: ended %s, which held port %d\n", h, port)
 	}
 	if err != nil {
 		return fail(exitFailed, "port %d: --force: %w", port, err)

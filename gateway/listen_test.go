@@ -89,7 +89,12 @@ func TestPortTakenByStranger(t *testing.T) {
 func TestPortTakenByGateway(t *testing.T) {
 	canNameHolders(t)
 	r := start(t, testOptions(t, ""))
-	_, err := New(onPort(testOptions(t, ""), r.port))
+	o := onPort(testOptions(t, ""), r.port)
+	_, err := New(o)
+	o.Bind = "lan" // which the kernel refuses as well, under an address that nobody serves
+	if _, err := New(o); exitCode(err) != 78 {
+		t.Errorf("bind lan: exit %d: %v", exitCode(err), err)
+	}
 	if exitCode(err) != 78 || !strings.Contains(err.Error(), "held by a healthy gateway (pid "+itoa(os.Getpid())) {
 		t.Errorf("exit %d: %v", exitCode(err), err)
 	}
@@ -163,6 +168,7 @@ func TestBindHosts(t *testing.T) {
 		{`{gateway:{bind:"lan"}}`, "", "0.0.0.0"},
 		{`{gateway:{bind:"lan"}}`, "loopback", "127.0.0.1 ::1"},
 		{`{gateway:{bind:"custom",customBindHost:"192.0.2.7"}}`, "", "192.0.2.7"},
+		{`{gateway:{bind:"custom",customBindHost:"::ffff:192.0.2.7"}}`, "", "192.0.2.7"},
 		{`{}`, "custom", "error"},
 		{`{}`, "everywhere", "error"},
 	} {
@@ -177,6 +183,17 @@ func TestBindHosts(t *testing.T) {
 		}
 		if got != tc.want {
 			t.Errorf("%s %s: %s %v", tc.text, tc.override, got, err)
+		}
+	}
+}
+
+func TestReachable(t *testing.T) {
+	for addr, want := range map[string]string{
+		"127.0.0.1:1": "127.0.0.1:1", "[::1]:1": "[::1]:1", "192.0.2.7:80": "192.0.2.7:80",
+		"0.0.0.0:18789": "127.0.0.1:18789", "[::]:18789": "[::1]:18789",
+	} {
+		if got := reachable(addr); got != want {
+			t.Errorf("%s: %s", addr, got)
 		}
 	}
 }

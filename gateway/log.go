@@ -31,9 +31,9 @@ const (
 // take is dropped and counted; logging never stops the gateway.
 type logOutput struct {
 	level   slog.LevelVar
-	secrets atomic.Pointer[[]string]
-	text    atomic.Bool // form on stderr
-	journal bool        // stderr is systemd's journal, which adds the time itself
+	secrets atomic.Pointer[strings.Replacer] // secret to redactedValue
+	text    atomic.Bool                      // form on stderr
+	journal bool                             // stderr is systemd's journal, which adds the time itself
 	open    func() (*store.LogFile, error)
 	seed    maphash.Seed
 
@@ -58,11 +58,10 @@ type repeat struct {
 }
 
 func newLogOutput(g *Gateway) *logOutput {
-	o := &logOutput{seed: maphash.MakeSeed(), stderr: g.stderr(), repeats: map[uint64]*repeat{}}
-	if g.opts.Env != nil {
-		v, _ := g.opts.Env("JOURNAL_STREAM")
-		o.journal = v != ""
-	}
+	o := &logOutput{seed: maphash.MakeSeed(), stderr: g.opts.Stderr, repeats: map[uint64]*repeat{}}
+	o.secrets.Store(strings.NewReplacer())
+	stream, _ := g.opts.Env("JOURNAL_STREAM")
+	o.journal = stream != ""
 	o.open = func() (*store.LogFile, error) {
 		c := g.cfg().Logging
 		size, files := rotation(c.Rotation)
@@ -81,13 +80,6 @@ func rotation(r config.Rotation) (size int64, files int) {
 	return int64(r.MaxSize), r.MaxFiles
 }
 
-func (g *Gateway) stderr() io.Writer {
-	if g.opts.Stderr == nil {
-		return io.Discard
-	}
-	return g.opts.Stderr
-}
-
 // configure applies a configuration. more are secrets that are not in it.
 func (o *logOutput) configure(c *config.Config, verbose bool, more ...string) {
 	level := slog.LevelInfo
@@ -103,8 +95,14 @@ func (o *logOutput) configure(c *config.Config, verbose bool, more ...string) {
 			all = append(all, h.Reveal())
 		}
 	}
-	all = slices.DeleteFunc(all, func(s string) bool { return len(s) < minSecret })
-	o.secrets.Store(&all)
+	slices.SortFunc(all, func(a, b string) int { return len(b) - len(a) }) // one may begin another
+	var masks []string
+	for _, s := range all {
+		if len(s) >= minSecret {
+			masks = append(masks, s, redactedValue)
+		}
+	}
+	o.secrets.Store(strings.NewReplacer(masks...))
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.file != nil {
@@ -165,11 +163,9 @@ func (o *logOutput) openLocked() (*store.LogFile, error) {
 // logHandler is the slog.Handler over a logOutput. It has one handler of the
 // standard library per form, so that groups and attributes are theirs to keep.
 type logHandler struct {
-	out  *logOutput
-	file slog.Handler
-	json slog.Handler
-	text slog.Handler
-	seed uint64 // hash of the attributes and groups so far
+	out   *logOutput
+	forms [3]slog.Handler // the file's, JSON and text on stderr
+	seed  uint64          // hash of the attributes and groups so far
 }
 
 func (o *logOutput) handler() *logHandler {
@@ -181,22 +177,20 @@ func (o *logOutput) handler() *logHandler {
 			return o.clean(a)
 		}}
 	}
-	return &logHandler{
-		out:  o,
-		file: slog.NewJSONHandler((*logFileWriter)(o), options(false)),
-		json: slog.NewJSONHandler((*logStderrWriter)(o), options(o.journal)),
-		text: slog.NewTextHandler((*logStderrWriter)(o), options(o.journal)),
-	}
+	return &logHandler{out: o, forms: [3]slog.Handler{
+		slog.NewJSONHandler(writerFunc(o.writeFile), options(false)),
+		slog.NewJSONHandler(writerFunc(o.writeStderr), options(o.journal)),
+		slog.NewTextHandler(writerFunc(o.writeStderr), options(o.journal)),
+	}}
 }
 
 func (h *logHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.out.level.Level() }
 
 func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	if len(attrs) == 0 {
-		return h
-	}
 	n := *h
-	n.file, n.json, n.text = h.file.WithAttrs(attrs), h.json.WithAttrs(attrs), h.text.WithAttrs(attrs)
+	for i := range n.forms {
+		n.forms[i] = n.forms[i].WithAttrs(attrs)
+	}
 	for _, a := range attrs {
 		n.seed = h.out.hash(n.seed, a.String())
 	}
@@ -204,11 +198,10 @@ func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 }
 
 func (h *logHandler) WithGroup(name string) slog.Handler {
-	if name == "" {
-		return h
-	}
 	n := *h
-	n.file, n.json, n.text = h.file.WithGroup(name), h.json.WithGroup(name), h.text.WithGroup(name)
+	for i := range n.forms {
+		n.forms[i] = n.forms[i].WithGroup(name)
+	}
 	n.seed = h.out.hash(n.seed, name)
 	return &n
 }
@@ -274,15 +267,15 @@ func (o *logOutput) flushLocked(now time.Time) {
 
 func (h *logHandler) writeLocked(r slog.Record) {
 	o := h.out
-	h.file.Handle(context.Background(), r) // a lost line is counted by its writer
-	if o.prefix = ""; o.journal {
+	h.forms[0].Handle(context.Background(), r) // a lost line is counted by its writer
+	if o.journal {
 		o.prefix = priority(r.Level)
 	}
+	form := 1
 	if o.text.Load() {
-		h.text.Handle(context.Background(), r)
-	} else {
-		h.json.Handle(context.Background(), r)
+		form = 2
 	}
+	h.forms[form].Handle(context.Background(), r)
 }
 
 // priority is the prefix by which the journal knows a line's level (sd-daemon(3)).
@@ -303,11 +296,12 @@ func (o *logOutput) hash(sum uint64, s string) uint64 {
 	return sum*1099511628211 ^ maphash.String(o.seed, s)
 }
 
-// logFileWriter is the file's side of a logOutput. Its mutex is held.
-type logFileWriter logOutput
+type writerFunc func([]byte) (int, error)
 
-func (w *logFileWriter) Write(line []byte) (int, error) {
-	o := (*logOutput)(w)
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+// writeFile writes a line to the file. mu is held.
+func (o *logOutput) writeFile(line []byte) (int, error) {
 	f, err := o.openLocked()
 	if err != nil {
 		o.lost++
@@ -316,14 +310,11 @@ func (w *logFileWriter) Write(line []byte) (int, error) {
 	return f.Write(line)
 }
 
-// logStderrWriter is the other side.
-type logStderrWriter logOutput
-
-func (w *logStderrWriter) Write(line []byte) (int, error) {
-	if w.prefix != "" {
-		line = append([]byte(w.prefix), line...)
+func (o *logOutput) writeStderr(line []byte) (int, error) {
+	if o.prefix != "" {
+		line = append([]byte(o.prefix), line...)
 	}
-	return w.stderr.Write(line)
+	return o.stderr.Write(line)
 }
 
 // clean makes an attribute fit to be written: secrets masked, nothing in it
@@ -352,11 +343,7 @@ func (o *logOutput) clean(a slog.Attr) slog.Attr {
 			text = fmt.Sprint(v)
 		}
 	}
-	if secrets := o.secrets.Load(); secrets != nil {
-		for _, s := range *secrets {
-			text = strings.ReplaceAll(text, s, redactedValue)
-		}
-	}
+	text = o.secrets.Load().Replace(text)
 	limit := maxLogValue
 	if a.Key == "stack" {
 		limit = 16 << 10

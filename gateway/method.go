@@ -18,10 +18,8 @@ type method struct {
 	name   string
 	scope  wire.Scope
 	doc    string
-	params reflect.Type
-	result reflect.Type
 	inline bool // cheap and never waits: runs on the connection's reader
-	stages bool // answers twice: an acknowledgement, then the result
+	stages bool // may acknowledge before it answers
 
 	// call decodes the params and runs the handler. Both a result and an error
 	// may come back; both are then sent. ack sends an earlier answer with the
@@ -39,54 +37,33 @@ type methodOption func(*method)
 // the connection's reader, which spares the hand-over to another goroutine.
 func inline(m *method) { m.inline = true }
 
-// rpc makes a row of a handler. Params and result types come from its shape.
+// rpc makes a row of a handler that answers once.
 func rpc[P, R any](name string, scope wire.Scope, doc string, h func(*Gateway, context.Context, *peer, *P) (R, error), opts ...methodOption) method {
-	return newMethod[P, R](name, scope, doc, func(ctx context.Context, g *Gateway, p *peer, params wire.Raw, _ func(any)) (any, error) {
-		in, err := decodeParams[P](name, params)
-		if err != nil {
-			return nil, err
-		}
-		return result(h(g, ctx, p, in))
-	}, opts)
-}
-
-// staged makes a row of a handler that acknowledges first: what it passes to
-// ack is sent at once, what it returns is the final answer, with the same id.
-func staged[P, R any](name string, scope wire.Scope, doc string, h func(g *Gateway, ctx context.Context, p *peer, in *P, ack func(any)) (R, error), opts ...methodOption) method {
-	m := newMethod[P, R](name, scope, doc, func(ctx context.Context, g *Gateway, p *peer, params wire.Raw, ack func(any)) (any, error) {
-		in, err := decodeParams[P](name, params)
-		if err != nil {
-			return nil, err
-		}
-		return result(h(g, ctx, p, in, ack))
-	}, opts)
-	m.stages = true
-	return m
-}
-
-func newMethod[P, R any](name string, scope wire.Scope, doc string, call func(context.Context, *Gateway, *peer, wire.Raw, func(any)) (any, error), opts []methodOption) method {
-	m := method{name: name, scope: scope, doc: doc, params: reflect.TypeFor[P](), result: reflect.TypeFor[R](), call: call}
+	m := staged(name, scope, doc, func(g *Gateway, ctx context.Context, p *peer, in *P, _ func(any)) (R, error) {
+		return h(g, ctx, p, in)
+	})
+	m.stages = false
 	for _, o := range opts {
 		o(&m)
 	}
 	return m
 }
 
-// result drops a nil pointer that stands beside an error, so that «no payload»
-// and «payload null» stay apart.
-func result[R any](r R, err error) (any, error) {
-	if err != nil && reflect.ValueOf(&r).Elem().IsZero() {
-		return nil, err
-	}
-	return r, err
-}
-
-func decodeParams[P any](name string, params wire.Raw) (*P, error) {
-	in := new(P)
-	if e := wire.DecodeParams(name, params, in); e != nil {
-		return nil, e
-	}
-	return in, nil
+// staged makes a row of a handler that acknowledges first: what it passes to
+// ack is sent at once, what it returns is the final answer, with the same id.
+// A nil interface without an error is no second answer.
+func staged[P, R any](name string, scope wire.Scope, doc string, h func(g *Gateway, ctx context.Context, p *peer, in *P, ack func(any)) (R, error)) method {
+	return method{name: name, scope: scope, doc: doc, stages: true, call: func(ctx context.Context, g *Gateway, p *peer, params wire.Raw, ack func(any)) (any, error) {
+		in := new(P)
+		if e := wire.DecodeParams(name, params, in); e != nil {
+			return nil, e
+		}
+		r, err := h(g, ctx, p, in, ack)
+		if err != nil && reflect.ValueOf(&r).Elem().IsZero() {
+			return nil, err // no payload, which is not a payload of null
+		}
+		return r, err
+	}}
 }
 
 // asWire turns any error into what a client is told. The cause of one that is

@@ -19,7 +19,7 @@ func methodTable() []method {
 		rpc("agent.identity.get", wire.ScopeRead, "How an agent presents itself.", (*Gateway).agentIdentity),
 		staged("agent", wire.ScopeWrite, "Run a turn: acknowledged at once, answered again when it ends. Ends with its connection.", (*Gateway).agentRun),
 		rpc("agent.wait", wire.ScopeWrite, "Wait for a run to end.", (*Gateway).agentWait),
-		rpc("chat.send", wire.ScopeWrite, "Start a turn in a session; answers once the message is stored. Outlives its connection.", (*Gateway).chatSend),
+		staged("chat.send", wire.ScopeWrite, "Start a turn in a session; answers once the message is stored. Outlives its connection.", (*Gateway).chatSend),
 		rpc("chat.history", wire.ScopeRead, "The messages of a session.", (*Gateway).chatHistory),
 		rpc("chat.abort", wire.ScopeWrite, "End the runs of a session, or one of them.", (*Gateway).chatAbort),
 		rpc("chat.inject", wire.ScopeAdmin, "Add an assistant's message that no model wrote.", (*Gateway).chatInject),

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -35,16 +36,15 @@ func (g *Gateway) agentRun(ctx context.Context, p *peer, in *wire.AgentRun, ack 
 	t.System = in.ExtraSystemPrompt
 	t.Timeout = time.Duration(in.Timeout) * time.Second
 	t.Model = modelRef(in.Provider, in.Model)
-	acknowledge := func(run *agent.Run) {
+	t.Accepted = func(run *agent.Run) { // before the first event
 		ack(wire.AgentAck{RunID: run.ID, SessionKey: run.SessionKey, AgentID: run.AgentID, Status: wire.StatusAccepted, AcceptedAt: run.AcceptedAt.UnixMilli()})
 	}
-	t.Accepted = acknowledge // before the first event
 	run, replayed, err := g.startOnce(ctx, p, "agent", in.IdempotencyKey, in, t)
 	if err != nil {
 		return nil, err
 	}
 	if replayed { // answered like the first one, twice: nobody is left without a result
-		acknowledge(run)
+		t.Accepted(run)
 	}
 	select {
 	case <-run.Done():
@@ -101,16 +101,28 @@ func (g *Gateway) agentWait(ctx context.Context, p *peer, in *wire.AgentWait) (*
 		out.EndedAt = run.StartedAt().Add(res.Duration).UnixMilli()
 	}
 	out.Status = wire.StatusOK
-	if res.Err != nil {
-		out.Status, out.Error = wire.StatusError, g.asWire(res.Err).Message
+	if e := g.runError(res); e != nil {
+		out.Status, out.Error = wire.StatusError, e.Message
 	}
 	return out, nil
+}
+
+// runError is what a client is told of a run that did not answer, nil of one
+// that did. That somebody ended the run is no failure of the gateway's.
+func (g *Gateway) runError(res agent.Result) *wire.Error {
+	switch res.Status {
+	case agent.StatusOK:
+		return nil
+	case agent.StatusAborted:
+		return wire.Unavailable("%s", res.Err)
+	}
+	return g.asWire(res.Err)
 }
 
 // chatSend starts a turn and answers once its message is stored. The run
 // outlives the connection: its reply belongs to the session, where any client
 // finds it; chat.abort ends it.
-func (g *Gateway) chatSend(ctx context.Context, p *peer, in *wire.ChatSend) (any, error) {
+func (g *Gateway) chatSend(ctx context.Context, p *peer, in *wire.ChatSend, ack func(any)) (any, error) {
 	if in.Deliver {
 		return nil, wire.InvalidRequest("invalid chat.send params: deliver: no channel is configured")
 	}
@@ -122,39 +134,47 @@ func (g *Gateway) chatSend(ctx context.Context, p *peer, in *wire.ChatSend) (any
 		return nil, err
 	}
 	t.Timeout = time.Duration(in.TimeoutMs) * time.Millisecond
+	t.Accepted = func(run *agent.Run) { ack(wire.ChatAck{RunID: run.ID, Status: wire.StatusStarted}) } // before the first event
 	run, replayed, err := g.startOnce(context.WithoutCancel(ctx), p, "chat.send", in.IdempotencyKey, in, t)
-	if err != nil {
+	if err != nil || !replayed {
 		return nil, err
 	}
-	out := &wire.ChatAck{RunID: run.ID, Status: wire.StatusStarted}
-	if replayed {
-		out.Status = wire.StatusInFlight
-		select {
-		case <-run.Done():
-			out.Status = wire.StatusOK
-		default:
-		}
+	select {
+	case <-run.Done():
+		return wire.ChatAck{RunID: run.ID, Status: wire.StatusOK}, nil
+	default:
+		return wire.ChatAck{RunID: run.ID, Status: wire.StatusInFlight}, nil
 	}
-	return out, nil
 }
 
 // startOnce starts a turn unless the same principal has started it already
 // with the same key; then it returns that run. params is what the request
 // said: the same key with other params is refused.
 func (g *Gateway) startOnce(ctx context.Context, p *peer, method, key string, params any, t agent.Turn) (*agent.Run, bool, error) {
-	raw, err := encodeJSON(params)
+	raw, err := wire.Marshal(params)
 	if err != nil {
 		return nil, false, err
 	}
 	v, err, replayed := g.idem.do(p.who, method, key, raw, func() (any, error) {
-		if _, taken := g.agents.Find(key); taken {
+		ours := false
+		events := g.systemEvents.take()
+		accepted := t.Accepted
+		t.Accepted = func(run *agent.Run) {
+			ours = true
+			if run.Command { // no model is told
+				g.systemEvents.add(events...)
+			}
+			accepted(run)
+		}
+		t.System = strings.TrimSpace(t.System + "\n\n" + toldWithTurn(events))
+		run, err := g.agents.Start(ctx, t)
+		if !ours {
+			g.systemEvents.add(events...)
+		}
+		if err == nil && !ours { // the id is another principal's, or another method's
 			return nil, wire.InvalidRequest("idempotencyKey is taken by another run")
 		}
-		// What was queued for the agent by system-event is told with its next turn.
-		if note := g.systemEvents.take(); note != "" {
-			t.System = strings.TrimSpace(t.System + "\n\n" + note)
-		}
-		return g.agents.Start(ctx, t)
+		return run, err
 	})
 	if err != nil {
 		return nil, replayed, err
@@ -188,17 +208,9 @@ func (g *Gateway) turnOf(message string, files []wire.Attachment, key, agentID, 
 
 // attachment takes an image as it is and a text file as text.
 func attachment(f wire.Attachment) (store.Part, error) {
-	data := f.Content
-	mime := f.MimeType
-	if rest, ok := strings.CutPrefix(data, "data:"); ok {
-		meta, b64, found := strings.Cut(rest, ";base64,")
-		if !found {
-			return store.Part{}, errors.New("content must be base64")
-		}
-		data = b64
-		if mime == "" {
-			mime = meta
-		}
+	data, mime := f.Content, f.MimeType
+	if meta, b64, ok := cutDataURL(data); ok {
+		data, mime = b64, cmp.Or(mime, meta)
 	}
 	if !validBase64(data) {
 		return store.Part{}, errors.New("content must be base64")
@@ -211,11 +223,7 @@ func attachment(f wire.Attachment) (store.Part, error) {
 		if err != nil || !utf8.Valid(raw) {
 			return store.Part{}, errors.New("content must be base64 of UTF-8 text")
 		}
-		name := f.FileName
-		if name == "" {
-			name = "attachment"
-		}
-		return store.Part{Type: store.PartText, Text: "\n\n[" + clip(name, 255) + "]\n" + string(raw)}, nil
+		return store.Part{Type: store.PartText, Text: "\n\n[" + clip(cmp.Or(f.FileName, "attachment"), 255) + "]\n" + string(raw)}, nil
 	}
 	return store.Part{}, fmt.Errorf("type %q is not taken: send images or text", clip(mime, 64))
 }
@@ -240,17 +248,13 @@ func aborted(ids []string) *wire.ChatAborted {
 }
 
 func (g *Gateway) chatHistory(ctx context.Context, p *peer, in *wire.ChatHistory) (*wire.ChatHistoryPage, error) {
-	limit := in.Limit
-	if limit == 0 {
-		limit = 200
-	}
-	h, err := g.agents.History(in.SessionKey, limit, 0)
+	h, err := g.agents.History(in.SessionKey, cmp.Or(in.Limit, 200), 0)
 	if err != nil {
 		return nil, err
 	}
 	out := &wire.ChatHistoryPage{SessionKey: in.SessionKey, SessionID: h.SessionID, Messages: make([]wire.Raw, len(h.Messages)), ThinkingLevel: "off", TotalMessages: h.Total, HasMore: h.Total > len(h.Messages)}
 	for i, m := range h.Messages {
-		if out.Messages[i], err = encodeJSON(m.Message); err != nil {
+		if out.Messages[i], err = wire.Marshal(m.Message); err != nil {
 			return nil, err
 		}
 	}

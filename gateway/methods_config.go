@@ -63,7 +63,6 @@ func (g *Gateway) configStatus() *wire.StatusConfig {
 	return out
 }
 
-// configSchema answers with what the table of keys says.
 func (g *Gateway) configSchema(ctx context.Context, p *peer, in *wire.Empty) (*wire.ConfigSchema, error) {
 	out := &wire.ConfigSchema{Schema: config.Schema(), UIHints: map[string]wire.ConfigHint{}, Version: g.version, GeneratedAt: time.Now().UTC().Format(time.RFC3339)}
 	for _, k := range config.Keys() {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -13,11 +14,8 @@ func (g *Gateway) sessionsList(ctx context.Context, p *peer, in *wire.SessionsLi
 	now := time.Now()
 	q := agent.Query{
 		AgentID: in.AgentID, Label: in.Label, SpawnedBy: in.SpawnedBy, Search: in.Search,
-		IncludeGlobal: in.IncludeGlobal, IncludeUnknown: in.IncludeUnknown, Offset: in.Offset, Limit: in.Limit,
+		IncludeGlobal: in.IncludeGlobal, IncludeUnknown: in.IncludeUnknown, Offset: in.Offset, Limit: cmp.Or(in.Limit, 100),
 		DerivedTitles: in.IncludeDerivedTitles, LastMessage: in.IncludeLastMessage,
-	}
-	if q.Limit == 0 {
-		q.Limit = 100
 	}
 	if in.ActiveMinutes > 0 {
 		q.Since = now.Add(-time.Duration(in.ActiveMinutes) * time.Minute)
@@ -73,19 +71,12 @@ func sessionRow(r agent.Info) wire.SessionRow {
 }
 
 func (g *Gateway) sessionsPreview(ctx context.Context, p *peer, in *wire.SessionsPreview) (*wire.SessionsPreviews, error) {
-	limit, chars := in.Limit, in.MaxChars
-	if limit == 0 {
-		limit = 12
-	}
-	if chars == 0 {
-		chars = 240
-	}
 	out := &wire.SessionsPreviews{Ts: time.Now().UnixMilli(), Previews: make([]wire.SessionPreview, len(in.Keys))}
 	for i, key := range in.Keys {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		status, items := g.agents.Preview(key, limit, chars)
+		status, items := g.agents.Preview(key, cmp.Or(in.Limit, 12), cmp.Or(in.MaxChars, 240))
 		pv := wire.SessionPreview{Key: key, Status: status, Items: make([]wire.PreviewItem, len(items))}
 		for j, item := range items {
 			pv.Items[j] = wire.PreviewItem{Role: item.Role, Text: item.Text}
@@ -144,7 +135,7 @@ func (g *Gateway) indexEntry(key string, e store.Entry) (path string, raw wire.R
 	if path, err = g.indexPath(id); err != nil {
 		return "", nil, err
 	}
-	raw, err = encodeJSON(e)
+	raw, err = wire.Marshal(e)
 	return path, raw, err
 }
 
@@ -153,7 +144,7 @@ func (g *Gateway) sessionsReset(ctx context.Context, p *peer, in *wire.SessionsR
 	if err != nil {
 		return nil, err
 	}
-	raw, err := encodeJSON(entry)
+	raw, err := wire.Marshal(entry)
 	if err != nil {
 		return nil, err
 	}
@@ -173,11 +164,7 @@ func (g *Gateway) sessionsDelete(ctx context.Context, p *peer, in *wire.Sessions
 }
 
 func (g *Gateway) sessionsCompact(ctx context.Context, p *peer, in *wire.SessionsCompact) (*wire.SessionsCompacted, error) {
-	keep := in.MaxLines
-	if keep == 0 {
-		keep = 400
-	}
-	c, err := g.agents.Compact(ctx, in.Key, keep)
+	c, err := g.agents.Compact(ctx, in.Key, cmp.Or(in.MaxLines, 400))
 	if err != nil {
 		return nil, err
 	}

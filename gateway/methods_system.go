@@ -21,31 +21,33 @@ type systemEvents struct {
 	texts []string
 }
 
-func (s *systemEvents) add(text string) {
+func (s *systemEvents) add(texts ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.texts = append(s.texts, text)
-	if len(s.texts) > maxSystemEvents {
-		s.texts = append([]string(nil), s.texts[1:]...)
-	}
+	s.texts = append(s.texts, texts...)
+	s.texts = slices.Delete(s.texts, 0, max(0, len(s.texts)-maxSystemEvents))
 }
 
-// take empties the queue into one text for a system prompt.
-func (s *systemEvents) take() string {
+func (s *systemEvents) take() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.texts) == 0 {
-		return ""
-	}
-	out := "System events since the last turn:\n- " + strings.Join(s.texts, "\n- ")
+	texts := s.texts
 	s.texts = nil
-	return out
+	return texts
 }
 
 func (s *systemEvents) list() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]string{}, s.texts...)
+}
+
+// toldWithTurn is how a system prompt tells the events.
+func toldWithTurn(events []string) string {
+	if len(events) == 0 {
+		return ""
+	}
+	return "System events since the last turn:\n- " + strings.Join(events, "\n- ")
 }
 
 // healthGet answers with the shared snapshot, which is encoded once per state version.
@@ -67,7 +69,6 @@ func (g *Gateway) systemEvent(ctx context.Context, p *peer, in *wire.SystemEvent
 	return wire.OK{OK: true}, nil
 }
 
-// presenceOf is the entry that a system-event describes.
 func presenceOf(in *wire.SystemEvent) wire.Presence {
 	return wire.Presence{
 		Host: in.Host, IP: in.IP, Version: in.Version, Platform: in.Platform, DeviceFamily: in.DeviceFamily,
@@ -83,7 +84,6 @@ func (g *Gateway) lastHeartbeat(ctx context.Context, p *peer, in *wire.Empty) (p
 
 const recentSessions = 10 // in status
 
-// status is what a person asks first.
 func (g *Gateway) status(ctx context.Context, p *peer, in *wire.StatusQuery) (*wire.Status, error) {
 	cfg := g.cfg()
 	running, queued := g.agents.Counts()
@@ -138,7 +138,6 @@ func sessionStat(r agent.Info, now int64) wire.SessionStat {
 	return s
 }
 
-// agentsList answers who can be talked to.
 func (g *Gateway) agentsList(ctx context.Context, p *peer, in *wire.Empty) (*wire.AgentsList, error) {
 	cfg := g.cfg()
 	out := &wire.AgentsList{DefaultID: cfg.DefaultAgentID(), MainKey: cfg.Session.MainKey, Scope: cfg.Session.Scope, Agents: []wire.AgentInfo{}}
@@ -177,14 +176,12 @@ func (g *Gateway) modelsRPC(ctx context.Context, p *peer, in *wire.Empty) (*wire
 	return out, nil
 }
 
-// defaultModel is the default agent's.
 func (g *Gateway) defaultModel() (config.ResolvedModel, error) {
 	cfg := g.cfg()
 	a, _ := cfg.Agent(cfg.DefaultAgentID())
 	return cfg.Model(a.Primary)
 }
 
-// logsTail answers lines of the log file from a byte cursor on.
 func (g *Gateway) logsTail(ctx context.Context, p *peer, in *wire.LogsTail) (*wire.LogsPage, error) {
 	cursor := int64(-1)
 	if in.Cursor != nil {

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -58,23 +57,22 @@ type promptTokenDetails struct {
 // chatCompletions serves POST /v1/chat/completions: one turn. The client's
 // leaving ends the turn, and with it the request to the model provider.
 func (g *Gateway) chatCompletions(w http.ResponseWriter, r *http.Request, who principal) {
-	body, werr := readBody(w, r)
-	if werr != nil {
-		writeError(w, werr)
+	body, refused := readBody(r)
+	if refused != nil {
+		refused.write(w)
 		return
 	}
 	var req completionRequest
 	if err := wire.DecodeLoose(body, &req); err != nil {
-		writeError(w, badBody(err))
+		errorOf(wire.InvalidRequest("%s", err)).write(w)
 		return
 	}
 	turn, err := req.turn()
-	if err != nil {
-		writeError(w, g.asWire(err))
-		return
+	if err == nil {
+		err = g.address(&turn, r, req.Model, req.User)
 	}
-	if err := g.address(&turn, r, req.Model, req.User); err != nil {
-		writeError(w, g.asWire(err))
+	if err != nil {
+		errorOf(g.asWire(err)).write(w)
 		return
 	}
 	id := "chatcmpl_" + randomID(16)
@@ -84,27 +82,25 @@ func (g *Gateway) chatCompletions(w http.ResponseWriter, r *http.Request, who pr
 	// Ends the turn when this handler returns early, for whatever reason.
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
+	var stream *completionStream
 	if req.Stream {
-		s := newCompletionStream(w, id, req.Model, req.StreamOptions != nil && req.StreamOptions.IncludeUsage, cancel)
-		turn.Observe = s.observe
-		run, err := g.agents.Start(ctx, turn)
-		if err != nil {
-			writeError(w, g.asWire(err))
-			return
-		}
-		s.wait(run)
-		s.finish(g, run.Result())
-		return
+		stream = newCompletionStream(w, id, req.Model, req.StreamOptions != nil && req.StreamOptions.IncludeUsage, cancel)
+		turn.Observe = stream.observe
 	}
 	run, err := g.agents.Start(ctx, turn)
 	if err != nil {
-		writeError(w, g.asWire(err))
+		errorOf(g.asWire(err)).write(w)
+		return
+	}
+	if stream != nil {
+		stream.wait(run)
+		stream.finish(g, run.Result())
 		return
 	}
 	<-run.Done()
 	res := run.Result()
-	if res.Err != nil {
-		writeError(w, g.asWire(res.Err))
+	if e := g.runError(res); e != nil {
+		errorOf(e).write(w)
 		return
 	}
 	writeJSON(w, http.StatusOK, completion{
@@ -246,7 +242,6 @@ func (g *Gateway) openAIModels() []listedModel {
 	return out
 }
 
-// modelsList serves GET /v1/models.
 func (g *Gateway) modelsList(w http.ResponseWriter, r *http.Request, who principal) {
 	writeJSON(w, http.StatusOK, struct {
 		Object string        `json:"object"`
@@ -254,7 +249,6 @@ func (g *Gateway) modelsList(w http.ResponseWriter, r *http.Request, who princip
 	}{"list", g.openAIModels()})
 }
 
-// modelGet serves GET /v1/models/{id}.
 func (g *Gateway) modelGet(w http.ResponseWriter, r *http.Request, who principal) {
 	id := strings.TrimPrefix(r.URL.Path, "/v1/models/")
 	for _, m := range g.openAIModels() {
@@ -263,14 +257,5 @@ func (g *Gateway) modelGet(w http.ResponseWriter, r *http.Request, who principal
 			return
 		}
 	}
-	writeError(w, wire.InvalidRequest("Invalid model id."))
-}
-
-// badBody is the answer to a body that is not the JSON it should be.
-func badBody(err error) *wire.Error {
-	var we *wire.Error
-	if errors.As(err, &we) {
-		return we
-	}
-	return wire.InvalidRequest("%s", err)
+	errorOf(wire.InvalidRequest("Invalid model id.")).write(w)
 }

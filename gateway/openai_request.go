@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"openclaw/gateway/agent"
@@ -115,13 +116,12 @@ func (r *completionRequest) stops() ([]string, error) {
 	if isNull(r.Stop) {
 		return nil, nil
 	}
-	if r.Stop[0] == '"' {
-		var s string
-		err := wire.Decode(r.Stop, &s)
-		return []string{s}, err
+	list := []string{""}
+	err := wire.Decode(r.Stop, &list[0])
+	if err != nil {
+		err = wire.Decode(r.Stop, &list)
 	}
-	var list []string
-	if err := wire.Decode(r.Stop, &list); err != nil || len(list) > 16 {
+	if err != nil || len(list) > 16 {
 		return nil, wire.InvalidRequest("stop: must be a string or at most 16 strings")
 	}
 	return list, nil
@@ -207,19 +207,24 @@ func (m *completionMessage) parts() ([]store.Part, error) {
 	return out, nil
 }
 
-// dataImage takes an image as a data: URL (RFC 2397). Other URLs are refused:
+// dataImage takes an image as a data: URL. Other URLs are refused:
 // the gateway fetches nothing that a request names.
 func dataImage(url string) (store.Part, error) {
-	rest, ok := strings.CutPrefix(url, "data:")
-	meta, data, comma := strings.Cut(rest, ",")
-	mime, isB64 := strings.CutSuffix(meta, ";base64")
-	if !ok || !comma || !isB64 || !imageType(mime) {
+	mime, data, ok := cutDataURL(url)
+	if !ok || !imageType(mime) {
 		return store.Part{}, errors.New("image_url must be a data: URL of a base64 PNG, JPEG, GIF or WebP image")
 	}
 	if !validBase64(data) {
 		return store.Part{}, errors.New("image_url holds invalid base64")
 	}
 	return store.Part{Type: store.PartImage, MimeType: mime, Data: data}, nil
+}
+
+// cutDataURL takes a data: URL of base64 apart (RFC 2397).
+func cutDataURL(url string) (mime, data string, ok bool) {
+	rest, isData := strings.CutPrefix(url, "data:")
+	mime, data, isB64 := strings.Cut(rest, ";base64,")
+	return mime, data, isData && isB64
 }
 
 // imageType reports whether models take images of this type.
@@ -231,23 +236,13 @@ func imageType(mime string) bool {
 	return false
 }
 
-// validBase64 checks standard base64 (RFC 4648 §4) in pieces, without a decoded copy.
+// validBase64 checks standard base64 (RFC 4648 §4) without a decoded copy.
 func validBase64(s string) bool {
 	if s == "" || len(s)%4 != 0 {
 		return false
 	}
-	var buf [3 << 10]byte
-	for len(s) > 0 {
-		n := min(len(s), 4<<10)
-		if _, err := base64.StdEncoding.Strict().Decode(buf[:], []byte(s[:n])); err != nil {
-			return false
-		}
-		if n < len(s) && s[n-1] == '=' {
-			return false
-		}
-		s = s[n:]
-	}
-	return true
+	_, err := io.Copy(io.Discard, base64.NewDecoder(base64.StdEncoding.Strict(), strings.NewReader(s)))
+	return err == nil
 }
 
 func isNull(r wire.Raw) bool { return len(r) == 0 || string(r) == "null" }

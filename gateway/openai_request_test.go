@@ -64,7 +64,10 @@ func TestCompletionRequest(t *testing.T) {
 				}
 			}
 			if err != nil {
-				got = "error: " + badBody(err).Message
+				got = "error: " + err.Error()
+				if we, ok := err.(*wire.Error); ok {
+					got = "error: " + we.Message
+				}
 			}
 			if strings.HasPrefix(c.want, "error: ") {
 				if !strings.HasPrefix(got, c.want) || strings.Contains(got, "INVALID_REQUEST") {

@@ -43,7 +43,6 @@ func newCompletionStream(w http.ResponseWriter, id, model string, usage bool, ca
 	}
 }
 
-// observe is the turn's observer.
 func (s *completionStream) observe(ev agent.Event) {
 	switch ev.Kind {
 	case agent.KindDelta:
@@ -91,13 +90,12 @@ func (s *completionStream) wait(run *agent.Run) {
 func (s *completionStream) finish(g *Gateway, res agent.Result) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if res.Err != nil {
-		e := g.asWire(res.Err)
+	if e := g.runError(res); e != nil {
 		if !s.started {
-			writeError(s.w, e)
+			errorOf(e).write(s.w)
 			return
 		}
-		raw, _ := json.Marshal(errorBody(e))
+		raw, _ := wire.Marshal(errorOf(e).body())
 		s.buf = append(append(append(s.buf, "data: "...), raw...), "\n\ndata: [DONE]\n\n"...)
 		s.flush()
 		return

@@ -24,6 +24,9 @@ const (
 // Before connect a client may send little, and for a short time.
 const preAuthLimit = 64 << 10
 
+// maxKeptFrame bounds the scratch space that is kept for the next answer.
+const maxKeptFrame = 16 << 10
+
 // lagging is how many queued bytes make a peer miss events that later ones repeat.
 const lagging = 256 << 10
 
@@ -43,13 +46,12 @@ type peer struct {
 	from client // set at the upgrade
 
 	// Set at hello, only read afterwards.
-	dialect    dialect
-	who        principal
-	scopes     wire.Scopes
-	id         string // of the connection, for logs and presence
-	generation uint64 // of the credentials that let it in
-	ctx        context.Context
-	cancel     context.CancelCauseFunc
+	dialect dialect
+	who     principal
+	scopes  wire.Scopes
+	id      string // of the connection, for logs
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
 
 	admitted bool // has its place among the connections; guarded by hub.mu
 
@@ -110,34 +112,31 @@ func (p *peer) handshake() bool {
 	case req.Method != "connect":
 		return p.refuse(req.ID, wire.InvalidRequest("invalid handshake: first request must be connect"), 1008)
 	}
-	in, err := decodeParams[wire.ConnectParams]("connect", req.Params)
-	if err != nil {
-		return p.refuse(req.ID, g.asWire(err), 1008)
+	var in wire.ConnectParams
+	if refused := wire.DecodeParams("connect", req.Params, &in); refused != nil {
+		return p.refuse(req.ID, refused, 1008)
 	}
-	d, refused := dialectOf(in)
+	d, refused := dialectOf(&in)
 	if refused != nil {
 		return p.refuse(req.ID, refused, 1002)
 	}
 	if g.stopping.Load() {
 		return p.refuse(req.ID, stopping(), 1013)
 	}
-	who, generation, refused := g.authConnect(in.Auth, p.from)
+	who, refused := g.authConnect(in.Auth, p.from)
 	if refused != nil {
 		g.log.Debug("connect refused", "addr", p.from.addr, "err", refused.Message)
 		return p.refuse(req.ID, refused, 1008)
 	}
 	limits := g.cfg().Gateway.Limits
-	p.dialect, p.who, p.generation, p.scopes, p.id = d, who, generation, wire.AllScopes(), nonce
+	p.dialect, p.who, p.scopes, p.id = d, who, wire.AllScopes(), nonce
 	p.ctx, p.cancel = context.WithCancelCause(g.ctx)
 	if !g.hub.admit(p, limits.MaxConnections) {
 		return p.refuse(req.ID, wire.Unavailable("too many connections"), 1013)
 	}
 	p.conn.SetDeadline(time.Time{})
 	p.conn.SetLimit(limits.MaxPayload, limits.MaxBufferedBytes)
-	buf := g.buffer()
-	buf.b = wire.AppendResponse(buf.b, req.ID, d.hello(g, p))
-	p.conn.Send(buf.b)
-	buf.free()
+	p.conn.Send(wire.AppendResponse(nil, req.ID, d.hello(g, p)))
 	g.hub.join(p)
 	g.log.Debug("connected", "peer", p.id, "addr", p.from.addr)
 	return true
@@ -215,10 +214,6 @@ func (p *peer) leaveIfAsked() {
 	}
 }
 
-// lags reports whether so much waits for the peer that events it can do
-// without are left out.
-func (p *peer) lags() bool { return p.conn.Queued() > lagging }
-
 // run calls a handler and sends its answer.
 func (p *peer) run(m *method, id string, params wire.Raw) {
 	var ack func(any)
@@ -226,6 +221,9 @@ func (p *peer) run(m *method, id string, params wire.Raw) {
 		ack = func(v any) { p.answer(id, v, nil) }
 	}
 	v, err := p.call(m, params, ack)
+	if m.stages && v == nil && err == nil {
+		return // what was acknowledged is all there is to say
+	}
 	p.answer(id, v, err)
 }
 
@@ -238,20 +236,25 @@ func (p *peer) call(m *method, params wire.Raw, ack func(any)) (v any, err error
 func (p *peer) answer(id string, v any, err error) {
 	payload, ok := v.(preEncoded)
 	if !ok && (v != nil || err == nil) {
-		enc, encErr := encodeJSON(v)
+		enc, encErr := wire.Marshal(v)
 		if encErr != nil && err == nil {
 			err = fmt.Errorf("encode answer: %w", encErr)
 		}
 		payload = enc
 	}
-	buf := p.g.buffer()
 	if err != nil {
-		buf.b = wire.AppendError(buf.b, id, p.g.asWire(err), payload)
-	} else {
-		buf.b = wire.AppendResponse(buf.b, id, payload)
+		p.conn.Send(wire.AppendError(nil, id, p.g.asWire(err), payload))
+		return
 	}
-	p.conn.Send(buf.b)
-	buf.free()
+	buf, _ := p.g.frames.Get().(*[]byte)
+	if buf == nil {
+		buf = new([]byte)
+	}
+	*buf = wire.AppendResponse((*buf)[:0], id, payload)
+	p.conn.Send(*buf)
+	if cap(*buf) <= maxKeptFrame {
+		p.g.frames.Put(buf)
+	}
 }
 
 func (p *peer) fail(id string, e *wire.Error) { p.answer(id, nil, e) }

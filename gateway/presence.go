@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"time"
@@ -10,6 +11,9 @@ import (
 
 // maxPresence bounds the list: it is sent whole, to everyone.
 const maxPresence = 200
+
+// presenceFresh is how old a list may be that nobody changed: entries expire.
+const presenceFresh = 10 * time.Second
 
 // presenceTTL is how long an entry that somebody reported stays without news.
 const presenceTTL = 5 * time.Minute
@@ -21,17 +25,18 @@ const presenceTTL = 5 * time.Minute
 type presence struct {
 	self    wire.Presence
 	places  map[string]*presenceEntry // by address, of connected clients
-	others  map[string]*presenceEntry // by the key they were reported with
+	others  map[string]wire.Presence  // by the key they were reported with
 	encoded preEncoded                // nil after a change
+	at      time.Time                 // when it was encoded
 }
 
 type presenceEntry struct {
 	wire.Presence
-	clients int // connected; 0 for reported ones
+	clients int // connected
 }
 
 func newPresence(self wire.Presence) presence {
-	return presence{self: self, places: map[string]*presenceEntry{}, others: map[string]*presenceEntry{}}
+	return presence{self: self, places: map[string]*presenceEntry{}, others: map[string]wire.Presence{}}
 }
 
 func (l *presence) connected(p *peer) {
@@ -66,7 +71,7 @@ func (l *presence) upsert(e wire.Presence) {
 	case e.Host != "" || e.IP != "":
 		key = "host:" + e.Host + " " + e.IP
 	}
-	if l.others[key] == nil && len(l.others) >= maxPresence {
+	if _, known := l.others[key]; !known && len(l.others) >= maxPresence {
 		oldest := ""
 		for k, o := range l.others {
 			if oldest == "" || o.Ts < l.others[oldest].Ts {
@@ -75,7 +80,7 @@ func (l *presence) upsert(e wire.Presence) {
 		}
 		delete(l.others, oldest)
 	}
-	l.others[key] = &presenceEntry{Presence: e}
+	l.others[key] = e
 }
 
 // entries is the list as clients see it: the gateway first, then the newest.
@@ -93,8 +98,8 @@ func (l *presence) entries(now time.Time) []wire.Presence {
 			delete(l.others, k)
 			continue
 		}
-		out = append(out, e.Presence)
+		out = append(out, e)
 	}
-	slices.SortStableFunc(out[1:], func(a, b wire.Presence) int { return int(b.Ts - a.Ts) })
+	slices.SortStableFunc(out[1:], func(a, b wire.Presence) int { return cmp.Compare(b.Ts, a.Ts) })
 	return out[:min(len(out), maxPresence)]
 }

@@ -37,6 +37,7 @@ func (g *Gateway) newServer() *http.Server {
 // nobody out.
 type conns struct {
 	mu     sync.Mutex
+	closed bool // lets no new one in
 	total  int
 	parked map[net.Conn]struct{} // new or idle
 }
@@ -47,7 +48,9 @@ func (c *conns) state(nc net.Conn, s http.ConnState) {
 	defer c.mu.Unlock()
 	switch s {
 	case http.StateNew:
-		if c.total >= maxHTTP {
+		if c.closed {
+			nc.Close()
+		} else if c.total >= maxHTTP {
 			victim := nc // when all others are busy
 			for old := range c.parked {
 				victim = old
@@ -68,10 +71,11 @@ func (c *conns) state(nc net.Conn, s http.ConnState) {
 	}
 }
 
-// closeParked closes the connections on which nothing is going on.
-func (c *conns) closeParked() {
+// close closes the connections on which nothing is going on, and new ones.
+func (c *conns) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.closed = true
 	for nc := range c.parked {
 		nc.Close()
 	}
@@ -94,12 +98,12 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request, from client) {
 		for k, v := range header {
 			w.Header()[k] = v
 		}
-		(&refusal{status, "invalid_request_error", err.Error()}).write(w)
+		refuse(status, "invalid_request_error", err.Error()).write(w)
 		return
 	}
 	if len(r.Header["Authorization"]) > 0 {
 		w.Header().Set("Connection", "close")
-		(&refusal{http.StatusBadRequest, "invalid_request_error", "Credentials belong in the connect frame"}).write(w)
+		refuse(http.StatusBadRequest, "invalid_request_error", "Credentials belong in the connect frame").write(w)
 		return
 	}
 	limits := g.cfg().Gateway.Limits
@@ -107,7 +111,7 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request, from client) {
 	if !g.hub.enter(p, limits.MaxPending) {
 		w.Header().Set("Connection", "close")
 		w.Header().Set("Retry-After", "1")
-		(&refusal{http.StatusServiceUnavailable, "api_error", "Too many connections that have not authenticated"}).write(w)
+		refuse(http.StatusServiceUnavailable, "api_error", "Too many connections that have not authenticated").write(w)
 		return
 	}
 	conn, err := wire.Accept(w, r, wire.Options{MaxMessage: preAuthLimit, Binary: true, PingInterval: limits.PingIntervalMs.Duration()})

@@ -5,8 +5,8 @@ import "runtime/debug"
 // version is set by the linker (Makefile, VERSION).
 var version string
 
-// Version is the build's version: what the linker was told, else the module's,
-// else the revision that was built, else dev.
+// Version is the build's version: what the linker was told, else the module's
+// (which names the revision in a clone), else dev.
 func Version() string { return versionOf("") }
 
 func versionOf(given string) string {
@@ -16,17 +16,8 @@ func versionOf(given string) string {
 	if version != "" {
 		return version
 	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "dev"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-			return "dev+" + s.Value[:12]
-		}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
 	}
 	return "dev"
 }

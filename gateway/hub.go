@@ -98,17 +98,52 @@ func (h *hub) run(ctx context.Context, tick time.Duration, refresh func()) error
 	}
 }
 
-// enter takes a place for a connection that has yet to authenticate.
+// enter takes a place for a connection that has yet to authenticate. Where
+// there is none, the oldest one of the same address, or else of the address
+// that holds most, loses its own: connecting takes a moment, so that holding
+// places keeps nobody out.
 func (h *hub) enter(p *peer, maxPending int) bool {
+	var victim *peer
+	defer func() {
+		if victim != nil {
+			victim.conn.Drop()
+		}
+	}()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed || len(h.upgraded) >= maxPending || h.pending[p.from.key] >= pendingPerKey {
+	if h.closed {
 		return false
 	}
+	full := h.pending[p.from.key] >= pendingPerKey
+	if full || len(h.upgraded) >= maxPending {
+		if victim = h.victimLocked(p.from.key, full); victim == nil {
+			return false
+		}
+		h.leavePendingLocked(victim)
+	}
+	p.since = time.Now()
 	h.upgraded[p] = struct{}{}
 	h.pending[p.from.key]++
 	h.serving.Add(1)
 	return true
+}
+
+// victimLocked is whose place another one gets: the oldest of key, or where
+// that is not what is full, of the key with most places.
+func (h *hub) victimLocked(key addrKey, full bool) (oldest *peer) {
+	if !full {
+		for k, n := range h.pending {
+			if n > h.pending[key] {
+				key = k
+			}
+		}
+	}
+	for p := range h.upgraded {
+		if p.conn != nil && p.from.key == key && (oldest == nil || p.since.Before(oldest.since)) {
+			oldest = p
+		}
+	}
+	return oldest
 }
 
 // opened gives a peer that has entered its connection.

@@ -41,9 +41,10 @@ var errGone = errors.New("client is gone")
 //	upgraded ──connect ok──► connected ──► gone
 //	    └───anything else, timeout───────────▲
 type peer struct {
-	g    *Gateway
-	conn *wire.Conn
-	from client // set at the upgrade
+	g     *Gateway
+	conn  *wire.Conn
+	from  client    // set at the upgrade
+	since time.Time // when it entered; the hub's
 
 	// Set at hello, only read afterwards.
 	dialect dialect

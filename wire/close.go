@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"net"
@@ -22,6 +23,16 @@ func (c *Conn) Close(code int, reason string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closeLocked(&CloseError{Code: code, Reason: reason}, code, reason)
+}
+
+// Drop ends the connection at once and without a Close, for a peer that is owed
+// nothing. Any goroutine may call it; the reader finds the end.
+func (c *Conn) Drop() {
+	if t, ok := c.nc.(*tls.Conn); ok {
+		t.NetConn().Close() // without TLS's farewell, which may block
+		return
+	}
+	c.nc.Close()
 }
 
 // closeLocked queues the Close and takes the reader's role if it is free. why is

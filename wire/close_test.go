@@ -431,3 +431,17 @@ func TestCloseErrorText(t *testing.T) {
 		}
 	}
 }
+
+// TestDrop wants a dropped connection gone at once and without a Close.
+func TestDrop(t *testing.T) {
+	client, c := tcpServerConn(t, Options{})
+	defer client.Close()
+	ended := started(c)
+	c.Drop()
+	if ce := <-ended; ce.Code != CloseAbnormal {
+		t.Errorf("ended with %v", ce)
+	}
+	if got := newPeer(client, false).event(); got != "eof" {
+		t.Errorf("the peer sees %s", got)
+	}
+}

@@ -101,28 +101,30 @@ func TestReadme(t *testing.T) {
 			defer cancel()
 			home := t.TempDir()
 			bin := filepath.Join(home, "bin")
-			program := fmt.Sprintf("#!/bin/sh\n%s=1 exec %q \"$@\"\n", scriptMain, os.Args[0])
+			self, err := os.Executable()
+			if err != nil {
+				t.Fatal(err)
+			}
 			if err := os.MkdirAll(bin, 0o755); err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(filepath.Join(bin, "openclaw"), []byte(program), 0o755); err != nil {
+			if err := os.Symlink(self, filepath.Join(bin, "openclaw")); err != nil {
 				t.Fatal(err)
 			}
-			env := []string{"HOME=" + home, "PATH=" + bin + ":" + os.Getenv("PATH"), "OPENCLAW_GATEWAY_TOKEN=" + "7d1f0b6c2a9e48f35b60c7d8e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4"}
+			env := []string{"HOME=" + home, "PATH=" + bin + ":" + os.Getenv("PATH"), scriptMain + "=1", "GORACE=atexit_sleep_ms=0", "OPENCLAW_GATEWAY_TOKEN=" + "7d1f0b6c2a9e48f35b60c7d8e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4"}
 			sh := func(script string) (string, error) {
 				cmd := exec.CommandContext(ctx, "sh", "-e", "-c", script)
 				cmd.Dir, cmd.Env = home, env
 				out, err := cmd.CombinedOutput()
 				return string(out), err
 			}
-			devEnv := env[:2:2]
+			devEnv := env[:4:4] // without the token
 			dev := exec.CommandContext(ctx, filepath.Join(bin, "openclaw"), "gateway", "--dev")
-			dev.Dir, dev.Env, dev.Stderr = home, devEnv, os.Stderr
+			dev.Dir, dev.Env = home, devEnv
 			stdout, err := dev.StdoutPipe()
 			if err != nil {
 				t.Fatal(err)
 			}
-			dev.Stderr = nil
 			if err := dev.Start(); err != nil {
 				t.Fatal(err)
 			}

@@ -52,9 +52,7 @@ func TestDialogues(t *testing.T) {
 // talker is one client of a dialogue.
 type talker struct {
 	conn *wire.Conn
-	got  []string // messages, and how it ended
-	next int
-	msgs chan string
+	msgs chan string // messages, and how it ended
 }
 
 func (d *dialogue) talker(name string) *talker {

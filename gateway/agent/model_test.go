@@ -599,13 +599,11 @@ func TestBackoffHasJitter(t *testing.T) {
 
 func TestUsageAndCost(t *testing.T) {
 	bubble(t, func(t *testing.T, n *fakeNet, api string) {
-		answer := say(api, "Grüße")
+		answer := raw(`data: {"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}],"usage":null}`+"\n\n",
+			`data: {"choices":[],"usage":{"prompt_tokens":3400,"completion_tokens":500,"total_tokens":3900,"prompt_tokens_details":{"cached_tokens":2000,"cache_write_tokens":400}}}`+"\n\ndata: [DONE]\n\n")
 		if api == config.APIAnthropicMessages {
 			answer = raw(event("message_start", `"message":{"usage":{"input_tokens":1000,"output_tokens":1,"cache_read_input_tokens":2000,"cache_creation_input_tokens":400}}`),
 				event("message_delta", `"delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":500}`), event("message_stop", ""))
-		} else {
-			answer = raw(`data: {"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}],"usage":null}`+"\n\n",
-				`data: {"choices":[],"usage":{"prompt_tokens":3400,"completion_tokens":500,"total_tokens":3900,"prompt_tokens_details":{"cached_tokens":2000,"cache_write_tokens":400}}}`+"\n\ndata: [DONE]\n\n")
 		}
 		n.host("a.test", answer)
 		o := n.ask(t.Context(), n.models(api), "a/m")

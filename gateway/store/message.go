@@ -102,17 +102,20 @@ type Cost struct {
 }
 
 // MarshalJSON writes what the message's role calls for, content as an array.
-func (m Message) MarshalJSON() ([]byte, error) {
+func (m Message) MarshalJSON() ([]byte, error) { return encode(m.shape()) }
+
+// shape is a value that encodes as the message does, without a method of ours.
+func (m *Message) shape() any {
 	type plain Message
 	out := struct {
 		*plain
 		Content []any `json:"content"`
 		IsError *bool `json:"isError,omitempty"`
-	}{plain: (*plain)(&m), Content: m.Content.shapes()}
+	}{plain: (*plain)(m), Content: m.Content.shapes()}
 	if m.Role == RoleToolResult {
 		out.IsError = &m.IsError
 	}
-	return encode(out)
+	return &out
 }
 
 // MarshalJSON writes an array, also for no parts.

@@ -143,14 +143,19 @@ func (t *Transcript) Append(lines ...Line) error {
 		if ids[i] = l.ID; ids[i] == "" {
 			ids[i] = NewRecordID()
 		}
-		body, err := encode(struct {
+		body := struct {
 			Timestamp string `json:"timestamp"`
+			Message   any    `json:"message,omitempty"` // in Line's stead
 			*Line
-		}{when.UTC().Format(timeFormat), l})
+		}{Timestamp: when.UTC().Format(timeFormat), Line: l}
+		if l.Message != nil {
+			body.Message = l.Message.shape()
+		}
+		raw, err := encode(&body)
 		if err != nil {
 			return fmt.Errorf("transcript %s: %w", t.id, err)
 		}
-		bodies[i] = body
+		bodies[i] = raw
 	}
 
 	t.mu.Lock()

@@ -141,10 +141,18 @@ func run(rounds int, only string, conns int) error {
 
 func line(name string, ours, bare float64, goal string) {
 	if bare == 0 {
-		fmt.Printf("| %s | %.4g | – | – | %s |\n", name, ours, goal)
+		fmt.Printf("| %s | %s | – | – | %s |\n", name, figure(ours), goal)
 		return
 	}
-	fmt.Printf("| %s | %.4g | %.4g | %.2f | %s |\n", name, ours, bare, ours/bare, goal)
+	fmt.Printf("| %s | %s | %s | %.2f | %s |\n", name, figure(ours), figure(bare), ours/bare, goal)
+}
+
+// figure shows three digits, and no exponent.
+func figure(v float64) string {
+	if v >= 100 {
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.3g", v)
 }
 
 // once runs one row against a fresh server.

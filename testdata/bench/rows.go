@@ -26,6 +26,17 @@ const (
 	rpcTime = 1500 * time.Millisecond
 )
 
+// perSecond is the sample of what was done in a time, unless something failed.
+func perSecond(done *atomic.Int64, took, cpu time.Duration, errs <-chan error) (sample, error) {
+	select {
+	case err := <-errs:
+		return sample{}, err
+	default:
+	}
+	n := float64(done.Load())
+	return sample{n / took.Seconds(), float64(cpu.Microseconds()) / n}, nil
+}
+
 // rpc drives conns connections, each with depth requests in flight, for a fixed time.
 func rpc(t *target, method string, conns, depth int) (sample, error) {
 	cs := make([]*wsConn, conns)
@@ -63,14 +74,7 @@ func rpc(t *target, method string, conns, depth int) (sample, error) {
 		})
 	}
 	wg.Wait()
-	took, used := time.Since(at), t.cpu()-cpu
-	select {
-	case err := <-errs:
-		return sample{}, err
-	default:
-	}
-	n := float64(done.Load())
-	return sample{n / took.Seconds(), float64(used.Microseconds()) / n}, nil
+	return perSecond(&done, time.Since(at), t.cpu()-cpu, errs)
 }
 
 // handshake connects, gets its hello and leaves, sixteen at once.
@@ -93,14 +97,7 @@ func handshake(t *target) (sample, error) {
 		})
 	}
 	wg.Wait()
-	took, used := time.Since(at), t.cpu()-cpu
-	select {
-	case err := <-errs:
-		return sample{}, err
-	default:
-	}
-	n := float64(done.Load())
-	return sample{n / took.Seconds(), float64(used.Microseconds()) / n}, nil
+	return perSecond(&done, time.Since(at), t.cpu()-cpu, errs)
 }
 
 func openMany(t *target, n int) ([]*wsConn, error) {
@@ -298,14 +295,7 @@ func chatRate(t *target, run int) (sample, error) {
 		})
 	}
 	wg.Wait()
-	took, used := time.Since(at), t.cpu()-cpu
-	select {
-	case err := <-errs:
-		return sample{}, err
-	default:
-	}
-	n := float64(done.Load())
-	return sample{n / took.Seconds(), float64(used.Microseconds()) / n}, nil
+	return perSecond(&done, time.Since(at), t.cpu()-cpu, errs)
 }
 
 // manySessions writes the index and transcripts of n sessions, as turns would have left them.

@@ -9,8 +9,8 @@
 // dialect (dialect.go). gateway.go starts and stops it all; health.go and
 // log.go say how it fares.
 //
-// Locks are taken in the order streams.mu, hub.mu; every other one is taken
-// alone. hub.mu is not held while anything is sent.
+// Locks are taken in the order runStream.mu, streams.mu or hub.mu; every other
+// one is taken alone. Neither of the last two is held while anything is sent.
 package gateway
 
 import (

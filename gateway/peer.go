@@ -105,35 +105,35 @@ func (p *peer) handshake() bool {
 	var bad *wire.FrameError
 	switch {
 	case errors.As(err, &bad):
-		p.conn.Close(1008, "invalid request frame")
+		p.conn.Close(wire.ClosePolicy, "invalid request frame")
 		return false
 	case err != nil:
-		p.conn.Close(1008, "invalid json")
+		p.conn.Close(wire.ClosePolicy, "invalid json")
 		return false
 	case req.Method != "connect":
-		return p.refuse(req.ID, wire.InvalidRequest("invalid handshake: first request must be connect"), 1008)
+		return p.refuse(req.ID, wire.InvalidRequest("invalid handshake: first request must be connect"), wire.ClosePolicy)
 	}
 	var in wire.ConnectParams
 	if refused := wire.DecodeParams("connect", req.Params, &in); refused != nil {
-		return p.refuse(req.ID, refused, 1008)
+		return p.refuse(req.ID, refused, wire.ClosePolicy)
 	}
 	d, refused := dialectOf(&in)
 	if refused != nil {
-		return p.refuse(req.ID, refused, 1002)
+		return p.refuse(req.ID, refused, wire.CloseProtocolError)
 	}
 	if g.stopping.Load() {
-		return p.refuse(req.ID, stopping(), 1013)
+		return p.refuse(req.ID, stopping(), wire.CloseTryLater)
 	}
 	who, refused := g.authConnect(in.Auth, p.from)
 	if refused != nil {
 		g.log.Debug("connect refused", "addr", p.from.addr, "err", refused.Message)
-		return p.refuse(req.ID, refused, 1008)
+		return p.refuse(req.ID, refused, wire.ClosePolicy)
 	}
 	limits := g.cfg().Gateway.Limits
 	p.dialect, p.who, p.scopes, p.id = d, who, wire.AllScopes(), nonce
 	p.ctx, p.cancel = context.WithCancelCause(g.ctx)
 	if !g.hub.admit(p, limits.MaxConnections) {
-		return p.refuse(req.ID, wire.Unavailable("too many connections"), 1013)
+		return p.refuse(req.ID, wire.Unavailable("too many connections"), wire.CloseTryLater)
 	}
 	p.conn.SetDeadline(time.Time{})
 	p.conn.SetLimit(limits.MaxPayload, limits.MaxBufferedBytes)
@@ -161,7 +161,7 @@ func (p *peer) handle(msg []byte) {
 		p.conn.Send(bad.Append(nil))
 		return
 	default:
-		p.conn.Close(1008, "invalid json")
+		p.conn.Close(wire.ClosePolicy, "invalid json")
 		return
 	}
 	m := p.g.methods[req.Method]

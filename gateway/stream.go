@@ -19,15 +19,16 @@ const deltaInterval = 75 * time.Millisecond
 type streams struct {
 	hub *hub
 
-	mu   sync.Mutex // before hub.mu
+	mu   sync.Mutex // guards runs, and nothing is sent while it is held: runs do not wait for each other
 	runs map[*agent.Run]*runStream
 }
 
 // runStream is one run as its listeners have seen it.
 type runStream struct {
-	seq   int64  // of the last agent event
-	text  string // so far
-	shown int    // bytes of text that were sent
+	mu    sync.Mutex // held while the run's events are sent, which keeps their order; before hub.mu
+	seq   int64      // of the last agent event
+	text  string     // so far
+	shown int        // bytes of text that were sent
 	last  time.Time
 	timer *time.Timer // set while text waits
 }
@@ -36,13 +37,9 @@ func newStreams(h *hub) *streams { return &streams{hub: h, runs: map[*agent.Run]
 
 // sink takes every event of every run. It never blocks on a client.
 func (s *streams) sink(ev agent.Event) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := s.runs[ev.Run]
-	if r == nil {
-		r = &runStream{}
-		s.runs[ev.Run] = r
-	}
+	r := s.of(ev.Run)
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	switch ev.Kind {
 	case agent.KindStart:
 		s.lifecycle(r, ev, wire.LifecycleData{Phase: wire.PhaseStart, StartedAt: ev.At.UnixMilli()})
@@ -53,25 +50,39 @@ func (s *streams) sink(ev agent.Event) {
 		if wait := deltaInterval - ev.At.Sub(r.last); wait <= 0 {
 			s.show(r, ev.Run, ev.At)
 		} else if r.timer == nil {
-			r.timer = time.AfterFunc(wait, func() { s.flush(ev.Run) })
+			r.timer = time.AfterFunc(wait, func() { s.flush(r, ev.Run) })
 		}
 	case agent.KindEnd, agent.KindError, agent.KindAborted:
 		s.end(r, ev)
+		s.mu.Lock()
 		delete(s.runs, ev.Run)
+		s.mu.Unlock()
 	}
 }
 
-// flush shows text that waited, unless the run has ended meanwhile.
-func (s *streams) flush(run *agent.Run) {
+// of is the stream of a run, made at its first event.
+func (s *streams) of(run *agent.Run) *runStream {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r := s.runs[run]; r != nil {
+	r := s.runs[run]
+	if r == nil {
+		r = &runStream{}
+		s.runs[run] = r
+	}
+	return r
+}
+
+// flush shows text that waited, unless the run's end has shown it meanwhile.
+func (s *streams) flush(r *runStream, run *agent.Run) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.timer != nil {
 		r.timer = nil
 		s.show(r, run, time.Now())
 	}
 }
 
-// show sends the text that listeners do not have yet. mu is held.
+// show sends the text that listeners do not have yet. r.mu is held.
 func (s *streams) show(r *runStream, run *agent.Run, at time.Time) {
 	if r.shown == len(r.text) {
 		return
@@ -88,7 +99,7 @@ func (s *streams) show(r *runStream, run *agent.Run, at time.Time) {
 	}
 }
 
-// end shows what waited and then how the run ended. mu is held.
+// end shows what waited and then how the run ended. r.mu is held.
 func (s *streams) end(r *runStream, ev agent.Event) {
 	if r.timer != nil {
 		r.timer.Stop()

@@ -76,7 +76,7 @@ type HotReload struct {
 // Tailscale is served by tailscaled itself, not from here.
 type Tailscale struct {
 	Mode        string `key:"mode" default:"off" oneof:"off" why:"serve and funnel are not done by this program; run tailscale serve beside it" reload:"restart" doc:"Publication through Tailscale; only off is served by this program."`
-	ResetOnExit bool   `key:"resetOnExit" default:"false" reload:"restart" doc:"Read for compatibility; with mode off there is nothing to reset."`
+	ResetOnExit bool   `key:"resetOnExit" default:"false" reload:"none" doc:"Read for compatibility; with mode off there is nothing to reset."`
 }
 
 // TLS of the base port.
@@ -115,15 +115,15 @@ type Shutdown struct {
 
 // Limits bound what clients may hold and send.
 type Limits struct {
-	MaxPayload       int    `key:"maxPayload" default:"26214400" min:"65536" max:"268435456" reload:"hot" doc:"Bytes of one WebSocket message or HTTP body."`
-	MaxBufferedBytes int    `key:"maxBufferedBytes" default:"52428800" min:"65536" max:"1073741824" reload:"hot" doc:"Bytes queued for one connection before it is closed as too slow."`
+	MaxPayload       int    `key:"maxPayload" default:"26214400" min:"65536" max:"268435456" reload:"hot" doc:"Bytes of one HTTP body, or of one message of WebSockets connected from then on."`
+	MaxBufferedBytes int    `key:"maxBufferedBytes" default:"52428800" min:"65536" max:"1073741824" reload:"hot" doc:"Bytes queued for one connection before it is closed as too slow; of those made from then on."`
 	MaxConnections   int    `key:"maxConnections" default:"1000" min:"1" max:"100000" reload:"hot" doc:"Authenticated WebSocket connections at a time."`
 	MaxPending       int    `key:"maxPending" default:"64" min:"1" max:"10000" reload:"hot" doc:"Connections that have not authenticated yet at a time."`
 	MaxInFlight      int    `key:"maxInFlight" default:"32" min:"1" max:"1000" reload:"hot" doc:"Unanswered requests per connection."`
 	MaxRuns          int    `key:"maxRuns" default:"64" min:"1" max:"10000" reload:"hot" doc:"Turns running at a time; others are refused as unavailable."`
 	MaxQueuedTurns   int    `key:"maxQueuedTurns" default:"16" min:"0" max:"1000" reload:"hot" doc:"Turns waiting per session behind the running one."`
 	TickIntervalMs   Millis `key:"tickIntervalMs" default:"30000" min:"1000" max:"300000" reload:"restart" doc:"Interval of tick events in milliseconds."`
-	PingIntervalMs   Millis `key:"pingIntervalMs" default:"25000" min:"1000" max:"300000" reload:"hot" doc:"Interval of WebSocket pings in milliseconds; two missed end the connection."`
+	PingIntervalMs   Millis `key:"pingIntervalMs" default:"25000" min:"1000" max:"300000" reload:"hot" doc:"Interval of WebSocket pings in milliseconds; two missed end the connection; of connections made from then on."`
 	HandshakeMs      Millis `key:"handshakeMs" default:"10000" min:"100" max:"60000" reload:"hot" doc:"Time from the opened connection to a successful connect, in milliseconds."`
 }
 
@@ -131,7 +131,7 @@ type Limits struct {
 type Logging struct {
 	Level    string   `key:"level" default:"info" oneof:"debug,info,warn,error" reload:"hot" doc:"Least level written."`
 	Format   string   `key:"format" default:"json" oneof:"json,text" reload:"hot" doc:"Form of a line on stderr; the file is always JSON."`
-	File     string   `key:"file" reload:"restart" doc:"The log file; STATE/logs/gateway.log when absent."`
+	File     string   `key:"file" reload:"hot" doc:"The log file; STATE/logs/gateway.log when absent."`
 	Rotation Rotation `key:"rotation"`
 }
 

@@ -128,6 +128,10 @@ func (p *parser) take(c byte) bool {
 
 func isNewline(r rune) bool { return r == '\n' || r == '\r' || r == 0x2028 || r == 0x2029 }
 
+func isSpace(r rune) bool {
+	return r == ' ' || '\t' <= r && r <= '\r' || r == 0xFEFF || isNewline(r) || r > 0x7F && unicode.Is(unicode.Zs, r)
+}
+
 // space skips white space and comments (JSON5 §7, §8).
 func (p *parser) space() {
 	for {
@@ -135,7 +139,7 @@ func (p *parser) space() {
 		switch {
 		case n == 0:
 			return
-		case r == ' ', '\t' <= r && r <= '\r', r == 0xA0, r == 0xFEFF, isNewline(r), r > 0x7F && unicode.Is(unicode.Zs, r):
+		case isSpace(r):
 			p.i += n
 		case r == '/':
 			p.comment()

@@ -10,6 +10,9 @@ import (
 	"unicode/utf8"
 )
 
+// MaxFile is the most bytes that a configuration file may have.
+const MaxFile = maxFile
+
 // Source is where a configuration comes from.
 type Source struct {
 	Path string                           // of the file
@@ -43,7 +46,7 @@ type Loaded struct {
 // gateway secret is no problem here, since half of the commands need none;
 // Gateway.Auth.Missing tells, and a gateway must not start then.
 func Load(src Source) (*Loaded, error) {
-	raw, err := src.ReadFile(src.Path, maxFile, false)
+	raw, err := src.ReadFile(src.Path, MaxFile, false)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
@@ -53,8 +56,7 @@ func Load(src Source) (*Loaded, error) {
 // Parse is Load for text that is at hand; name is what problems call it. Of
 // src, Env and ReadFile are used, and Path for relative file: secrets.
 func Parse(name string, raw []byte, src Source) (*Loaded, error) {
-	sum := sha256.Sum256(raw)
-	l := &Loaded{Config: Default(), Raw: raw, Hash: hex.EncodeToString(sum[:])}
+	l := &Loaded{Config: Default(), Raw: raw, Hash: Hash(raw)}
 	root, err := ParseJSON5(raw)
 	if err != nil {
 		var p *Problem
@@ -74,6 +76,12 @@ func Parse(name string, raw []byte, src Source) (*Loaded, error) {
 		return l, problems
 	}
 	return l, nil
+}
+
+// Hash is how a text of the file is named: hex SHA-256.
+func Hash(raw []byte) string {
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:])
 }
 
 // authFromEnv settles auth.mode and fetches the mode's secret from the

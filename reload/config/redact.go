@@ -2,7 +2,10 @@ package config
 
 import (
 	"bytes"
+	"hash/maphash"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -161,8 +164,9 @@ func hasUserinfo(s string) bool {
 
 // Restore is the way back from Redact: each placeholder in text is replaced by
 // what old has in its place, byte for byte as written there. Elements of lists
-// are matched by id, else by position. A placeholder without a counterpart is
-// left, and later refused where a secret is expected. Both roots are those of their texts.
+// are matched by id, else by position, comments by the value they follow. A
+// placeholder without a counterpart is left, and later refused. Both roots are
+// those of their texts.
 func Restore(text []byte, root *Node, old []byte, oldRoot *Node) []byte {
 	var edits []edit
 	var walk func(n, o *Node)
@@ -196,5 +200,97 @@ func Restore(text []byte, root *Node, old []byte, oldRoot *Node) []byte {
 		}
 	}
 	walk(root, oldRoot)
-	return splice(text, edits)
+	edits = append(edits, restoredComments(text, root, old, oldRoot)...)
+	return splice(text, sortEdits(edits))
+}
+
+// restoredComments puts comments back: in their order if as many are hidden as
+// Redact hides, else those that still follow the same value.
+func restoredComments(text []byte, root *Node, old []byte, oldRoot *Node) (edits []edit) {
+	var masks []int
+	for i, c := range root.comments {
+		if isMask(text[c.start:c.end]) {
+			masks = append(masks, i)
+		}
+	}
+	if masks == nil {
+		return nil
+	}
+	from, hidden := map[int]int{}, []int(nil)
+	shown := Redact(old, oldRoot)
+	if n, err := ParseJSON5(shown); err == nil {
+		for i, c := range n.comments {
+			if isMask(shown[c.start:c.end]) {
+				hidden = append(hidden, i)
+			}
+		}
+	}
+	if len(masks) == len(hidden) {
+		for i, mask := range masks {
+			from[mask] = hidden[i]
+		}
+	} else {
+		seed, there := maphash.MakeSeed(), map[anchor]int{}
+		for i, a := range anchors(seed, oldRoot) {
+			there[a] = i
+		}
+		for i, a := range anchors(seed, root) {
+			if was, ok := there[a]; ok {
+				from[i] = was
+			}
+		}
+	}
+	for _, mask := range masks {
+		if was, ok := from[mask]; ok {
+			to, c := root.comments[mask], oldRoot.comments[was]
+			edits = append(edits, edit{to.start, to.end, string(old[c.start:c.end])})
+		}
+	}
+	return edits
+}
+
+// isMask reports whether a comment is what Redact puts in place of one.
+func isMask(comment []byte) bool {
+	return string(comment) == "// "+RedactedPlaceholder || string(comment) == "/* "+RedactedPlaceholder+" */"
+}
+
+// anchor is where a comment stands: behind which value, by a hash of its path,
+// and as which comment behind it.
+type anchor struct {
+	behind uint64
+	nth    int
+}
+
+// anchors are those of all comments of a text, in their order.
+func anchors(seed maphash.Seed, root *Node) []anchor {
+	var found []anchor
+	last := anchor{}
+	upTo := func(start int) {
+		for len(found) < len(root.comments) && root.comments[len(found)].start < start {
+			found = append(found, last)
+			last.nth++
+		}
+	}
+	type below struct {
+		path uint64
+		key  string
+	}
+	var walk func(n *Node, path uint64)
+	walk = func(n *Node, path uint64) {
+		upTo(n.Start)
+		last = anchor{behind: path}
+		for _, m := range n.Members {
+			walk(m.Value, maphash.Comparable(seed, below{path, m.Key}))
+		}
+		for i, item := range n.Items {
+			key := strconv.Itoa(i)
+			if id := item.text("id"); id != "" {
+				key = "id " + id
+			}
+			walk(item, maphash.Comparable(seed, below{path, key}))
+		}
+	}
+	walk(root, maphash.Comparable(seed, below{}))
+	upTo(math.MaxInt)
+	return found
 }

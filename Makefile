@@ -56,6 +56,7 @@ fuzz:
 # The figures of the README: this gateway beside bare servers on the same library, in one run.
 bench: build
 	$(GO) run ./testdata/bench $(BENCH)
+	$(GO) test -run '^$$' -bench LogFlood -benchtime 15x ./gateway
 
 cover:
 	$(GO) test -coverprofile cover.out -coverpkg ./... ./...

@@ -2,26 +2,25 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
+	"io/fs"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"openclaw/gateway/store"
 	"openclaw/reload/config"
+	"openclaw/wire"
 )
 
 const (
-	maxLogValue   = 256         // bytes of a value in the log, stacks excepted
-	repeatWindow  = time.Second // in which the same line is counted instead of written
-	maxRepeats    = 128         // different lines that are remembered for that
 	redactedValue = "[redacted]"
 	minSecret     = 8 // bytes; a shorter one would be found in innocent words
 )
@@ -35,33 +34,31 @@ type logOutput struct {
 	text    atomic.Bool                      // form on stderr
 	journal bool                             // stderr is systemd's journal, which adds the time itself
 	open    func() (*store.LogFile, error)
-	seed    maphash.Seed
+	paths   config.Paths
+	root    *logHandler
+	repeats *repeats
 
-	mu      sync.Mutex // held while a line is written: lines have one order
-	stderr  io.Writer
-	prefix  string // of the line being written to stderr
-	file    *store.LogFile
-	lost    int64 // lines before the file could be opened
-	told    int64 // lost ones that dropping has told
-	toldAt  time.Time
-	repeats map[uint64]*repeat
-	sweep   *time.Timer // set while repeats are counted
-	closed  bool
-}
-
-// repeat is a line that was written lately.
-type repeat struct {
-	at      time.Time
-	count   int // not written since
-	handler *logHandler
-	record  slog.Record
+	mu     sync.Mutex // held while a line is written: lines have one order
+	stderr io.Writer
+	line   []byte // being written to stderr
+	prefix string // of it
+	file   *store.LogFile
+	path   string // as configured
+	lost   int64  // lines of no file, and of files before this one
+	told   int64  // lost ones that dropping has told
+	toldAt time.Time
+	closed bool
 }
 
 func newLogOutput(g *Gateway) *logOutput {
-	o := &logOutput{seed: maphash.MakeSeed(), stderr: g.opts.Stderr, repeats: map[uint64]*repeat{}}
+	o := &logOutput{stderr: g.opts.Stderr, paths: g.opts.Paths}
+	o.repeats = newRepeats(o.write)
 	o.secrets.Store(strings.NewReplacer())
 	stream, _ := g.opts.Env("JOURNAL_STREAM")
-	o.journal = stream != ""
+	o.journal = isJournal(stream, o.stderr)
+	if f, ok := o.stderr.(*os.File); ok {
+		o.stderr = &patientWriter{w: f, notice: o.notice}
+	}
 	o.open = func() (*store.LogFile, error) {
 		c := g.cfg().Logging
 		size, files := rotation(c.Rotation)
@@ -70,7 +67,24 @@ func newLogOutput(g *Gateway) *logOutput {
 		}
 		return g.store.OpenLog(size, files)
 	}
+	o.root = o.handler()
 	return o
+}
+
+// isJournal reports whether the journal stream that systemd names to a unit is
+// this stderr: its children inherit the variable, whatever stderr they are
+// given (systemd.exec(5)). What is no file cannot tell and is believed.
+func isJournal(stream string, stderr io.Writer) bool {
+	f, ok := stderr.(interface{ Stat() (fs.FileInfo, error) })
+	if stream == "" || !ok {
+		return stream != ""
+	}
+	fi, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	return ok && stream == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
 }
 
 func rotation(r config.Rotation) (size int64, files int) {
@@ -105,8 +119,46 @@ func (o *logOutput) configure(c *config.Config, verbose bool, more ...string) {
 	o.secrets.Store(strings.NewReplacer(masks...))
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if c.Logging.File != o.path {
+		o.letGo()
+		o.path = c.Logging.File
+	}
 	if o.file != nil {
 		o.file.Limit(rotation(c.Logging.Rotation))
+	}
+}
+
+// check says why configure could not change over to the log file of c. It
+// writes nothing. The file in use is not judged again.
+func (o *logOutput) check(c *config.Config) error {
+	o.mu.Lock()
+	same := c.Logging.File == o.path
+	o.mu.Unlock()
+	if same || c.Logging.File == "" {
+		return nil
+	}
+	if err := store.CheckLogFile(o.paths.Expand(c.Logging.File)); err != nil {
+		return fmt.Errorf("logging.file: %w", err)
+	}
+	return nil
+}
+
+// reopen lets go of the file, which somebody moved away: the next line goes to
+// the one that has its name then.
+func (o *logOutput) reopen() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.file != nil {
+		o.file.Reopen()
+	}
+}
+
+// letGo closes the file, for the next line to open another. It needs mu.
+func (o *logOutput) letGo() {
+	if o.file != nil && !o.closed {
+		o.lost += o.file.Dropped()
+		o.file.Close()
+		o.file = nil
 	}
 }
 
@@ -126,27 +178,44 @@ func (o *logOutput) dropping() bool {
 
 // close writes what is still counted and closes the file.
 func (o *logOutput) close() {
+	o.write(o.repeats.close()...)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.flushLocked(time.Time{})
+	if o.closed {
+		return
+	}
 	o.closed = true
-	if o.sweep != nil {
-		o.sweep.Stop()
+	if w, ok := o.stderr.(*patientWriter); ok {
+		w.close()
 	}
 	if o.file != nil {
 		o.file.Close()
 	}
 }
 
-// tail reads the log file from a byte cursor on; a negative one means its end.
-func (o *logOutput) tail(cursor int64, limit, maxBytes int) (store.Tail, error) {
-	o.mu.Lock()
-	f, err := o.openLocked()
-	o.mu.Unlock()
-	if err != nil {
-		return store.Tail{}, err
+// tail reads the log file for logs.tail.
+func (o *logOutput) tail(in *wire.LogsTail) (t store.Tail, err error) {
+	for range 2 { // a change of logging.file closes it
+		o.mu.Lock()
+		f, e := o.openLocked()
+		o.mu.Unlock()
+		if e != nil {
+			return t, e
+		}
+		cursor := int64(-1)
+		if in.Cursor != nil {
+			cursor = *in.Cursor
+		}
+		if in.FileID != "" {
+			t, err = f.Follow(in.FileID, max(cursor, 0), in.Limit, int64(in.MaxBytes))
+		} else {
+			t, err = f.Tail(cursor, in.Limit, int64(in.MaxBytes))
+		}
+		if !errors.Is(err, fs.ErrClosed) {
+			break
+		}
 	}
-	return f.Tail(cursor, limit, int64(maxBytes))
+	return t, err
 }
 
 func (o *logOutput) openLocked() (*store.LogFile, error) {
@@ -164,7 +233,7 @@ func (o *logOutput) openLocked() (*store.LogFile, error) {
 // standard library per form, so that groups and attributes are theirs to keep.
 type logHandler struct {
 	out   *logOutput
-	forms [3]slog.Handler // the file's, JSON and text on stderr
+	forms [3]slog.Handler // the file's and mostly stderr's, JSON and text on stderr alone
 	seed  uint64          // hash of the attributes and groups so far
 }
 
@@ -178,7 +247,7 @@ func (o *logOutput) handler() *logHandler {
 		}}
 	}
 	return &logHandler{out: o, forms: [3]slog.Handler{
-		slog.NewJSONHandler(writerFunc(o.writeFile), options(false)),
+		slog.NewJSONHandler(writerFunc(o.writeJSON), options(false)),
 		slog.NewJSONHandler(writerFunc(o.writeStderr), options(o.journal)),
 		slog.NewTextHandler(writerFunc(o.writeStderr), options(o.journal)),
 	}}
@@ -192,7 +261,7 @@ func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 		n.forms[i] = n.forms[i].WithAttrs(attrs)
 	}
 	for _, a := range attrs {
-		n.seed = h.out.hash(n.seed, a.String())
+		n.seed = h.out.repeats.hashAttr(n.seed, a)
 	}
 	return &n
 }
@@ -202,80 +271,45 @@ func (h *logHandler) WithGroup(name string) slog.Handler {
 	for i := range n.forms {
 		n.forms[i] = n.forms[i].WithGroup(name)
 	}
-	n.seed = h.out.hash(n.seed, name)
+	n.seed = h.out.repeats.hash(n.seed, name)
 	return &n
 }
 
-// Handle writes a record, unless the same one was written a moment ago.
+// Handle writes a record, unless there were too many like it a moment ago. What
+// it holds up is who logs a line that is written: by the file's write, and by
+// stderr's for no longer than a patientWriter waits.
 func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
-	o := h.out
-	sum := o.hash(h.seed, r.Level.String()+r.Message)
-	r.Attrs(func(a slog.Attr) bool {
-		sum = o.hash(sum, a.String())
-		return true
-	})
-	now := time.Now()
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.closed {
-		return nil
-	}
-	if seen := o.repeats[sum]; seen != nil && now.Sub(seen.at) < repeatWindow {
-		seen.count++
-		seen.record = r.Clone()
-		if o.sweep == nil {
-			o.sweep = time.AfterFunc(repeatWindow, o.sweepRepeats)
-		}
-		return nil
-	}
-	o.flushLocked(now)
-	if len(o.repeats) < maxRepeats {
-		o.repeats[sum] = &repeat{at: now, handler: h}
-	}
-	h.writeLocked(r)
+	h.out.write(h.out.repeats.admit(h, r)...)
 	return nil
 }
 
-// sweepRepeats writes the counts of lines that no longer repeat.
-func (o *logOutput) sweepRepeats() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.sweep = nil
-	if o.closed {
+// logLine is a record on its way to be written.
+type logLine struct {
+	handler *logHandler
+	record  slog.Record
+}
+
+func (o *logOutput) write(lines ...logLine) {
+	if len(lines) == 0 {
 		return
 	}
-	o.flushLocked(time.Now())
-	if len(o.repeats) > 0 {
-		o.sweep = time.AfterFunc(repeatWindow, o.sweepRepeats)
-	}
-}
-
-// flushLocked ends the windows that are over at a time, all for the zero time,
-// and writes the last record of each with its count.
-func (o *logOutput) flushLocked(now time.Time) {
-	for sum, s := range o.repeats {
-		if !now.IsZero() && now.Sub(s.at) < repeatWindow {
-			continue
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, l := range lines {
+		if o.closed {
+			return
 		}
-		delete(o.repeats, sum)
-		if s.count > 0 {
-			s.record.AddAttrs(slog.Int("repeated", s.count))
-			s.handler.writeLocked(s.record)
+		if o.journal {
+			o.prefix = priority(l.record.Level)
+		}
+		l.handler.forms[0].Handle(context.Background(), l.record) // a lost line is counted by its writer
+		switch {
+		case o.text.Load():
+			l.handler.forms[2].Handle(context.Background(), l.record)
+		case o.journal:
+			l.handler.forms[1].Handle(context.Background(), l.record)
 		}
 	}
-}
-
-func (h *logHandler) writeLocked(r slog.Record) {
-	o := h.out
-	h.forms[0].Handle(context.Background(), r) // a lost line is counted by its writer
-	if o.journal {
-		o.prefix = priority(r.Level)
-	}
-	form := 1
-	if o.text.Load() {
-		form = 2
-	}
-	h.forms[form].Handle(context.Background(), r)
 }
 
 // priority is the prefix by which the journal knows a line's level (sd-daemon(3)).
@@ -291,111 +325,37 @@ func priority(l slog.Level) string {
 	return "<7>"
 }
 
-// hash continues a hash with a string.
-func (o *logOutput) hash(sum uint64, s string) uint64 {
-	return sum*1099511628211 ^ maphash.String(o.seed, s)
-}
-
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
-// writeFile writes a line to the file. mu is held.
-func (o *logOutput) writeFile(line []byte) (int, error) {
+// writeJSON writes a line to the file, and to stderr if it is the same there. mu is held.
+func (o *logOutput) writeJSON(line []byte) (int, error) {
+	if !o.journal && !o.text.Load() {
+		o.writeStderr(line)
+	}
 	f, err := o.openLocked()
 	if err != nil {
 		o.lost++
 		return 0, err
 	}
-	return f.Write(line)
+	n, err := f.Write(line)
+	if errors.Is(err, fs.ErrNotExist) {
+		o.letGo() // its directory was removed: there may be another
+	}
+	return n, err
 }
 
 func (o *logOutput) writeStderr(line []byte) (int, error) {
-	if o.prefix != "" {
-		line = append([]byte(o.prefix), line...)
-	}
-	return o.stderr.Write(line)
+	o.line = append(append(o.line[:0], o.prefix...), line...)
+	return o.stderr.Write(o.line)
 }
 
-// clean makes an attribute fit to be written: secrets masked, nothing in it
-// that a terminal or a reader could be fooled by, and not too long.
-func (o *logOutput) clean(a slog.Attr) slog.Attr {
-	if a.Equal(slog.Attr{}) {
-		return a // ignored by handlers
+// notice is the line on stderr for lines that it did not take.
+func (o *logOutput) notice(dropped int) []byte {
+	const msg = "stderr was not read"
+	if o.text.Load() {
+		return fmt.Appendf(nil, "%slevel=WARN msg=%q dropped=%d\n", o.prefix, msg, dropped)
 	}
-	a.Key = clean(a.Key, 64)
-	switch a.Value.Kind() {
-	case slog.KindString, slog.KindAny:
-		if secretKey(a.Key) {
-			return slog.String(a.Key, redactedValue)
-		}
-	default:
-		return a
-	}
-	text := a.Value.String()
-	if a.Value.Kind() == slog.KindAny {
-		switch v := a.Value.Any().(type) {
-		case slog.Level, *slog.Source:
-			return a
-		case error:
-			text = v.Error()
-		default:
-			text = fmt.Sprint(v)
-		}
-	}
-	text = o.secrets.Load().Replace(text)
-	limit := maxLogValue
-	if a.Key == "stack" {
-		limit = 16 << 10
-	}
-	return slog.String(a.Key, clean(text, limit))
-}
-
-func secretKey(key string) bool {
-	switch strings.ToLower(key) {
-	case "token", "password", "secret", "authorization", "apikey", "api_key", "cookie":
-		return true
-	}
-	return false
-}
-
-// clean cuts a text to a length and writes out what is not to be seen as it
-// is: control characters (C0 but newline and tab, DEL, C1), formats such as
-// bidirectional overrides and zero widths, and line and paragraph separators.
-func clean(s string, limit int) string {
-	if len(s) > limit {
-		s = clip(s, limit) + "…"
-	}
-	if strings.IndexFunc(s, hidden) < 0 && utf8.ValidString(s) {
-		return s
-	}
-	var b strings.Builder
-	for i, r := range s {
-		switch {
-		case r == utf8.RuneError && !strings.HasPrefix(s[i:], "\uFFFD"):
-			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case !hidden(r):
-			b.WriteRune(r)
-		case r > 0xFFFF:
-			fmt.Fprintf(&b, `\U%08x`, r)
-		default:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		}
-	}
-	return b.String()
-}
-
-func hidden(r rune) bool {
-	return r != '\n' && r != '\t' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
-}
-
-// clip cuts a text to at most n bytes, at a rune.
-func clip(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
+	return fmt.Appendf(nil, "%s{\"level\":\"WARN\",\"msg\":%q,\"dropped\":%d}\n", o.prefix, msg, dropped)
 }

@@ -183,15 +183,12 @@ func (g *Gateway) defaultModel() (config.ResolvedModel, error) {
 }
 
 func (g *Gateway) logsTail(ctx context.Context, p *peer, in *wire.LogsTail) (*wire.LogsPage, error) {
-	cursor := int64(-1)
-	if in.Cursor != nil {
-		cursor = *in.Cursor
-	}
-	t, err := g.logs.tail(cursor, in.Limit, in.MaxBytes)
+	t, err := g.logs.tail(in)
 	if err != nil {
 		return nil, err
 	}
-	return &wire.LogsPage{File: t.File, Cursor: t.Cursor, Size: t.Size, Lines: t.Lines, Truncated: t.Truncated, Reset: t.Reset}, nil
+	page := wire.LogsPage(t)
+	return &page, nil
 }
 
 // usageStatus answers that no provider tells its quotas.

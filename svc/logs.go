@@ -14,11 +14,14 @@ import (
 	"openclaw/wire"
 )
 
-const followInterval = time.Second
+const (
+	followInterval = time.Second
+	searchBytes    = 64 << 20 // how far back --level and the like look
+)
 
 // logs prints the gateway's log: over the wire from a gateway that runs, else
-// from the file. Both count positions in the same bytes, so following survives
-// the gateway's stop and start.
+// from the files. Both name a position by the same file and byte, so following
+// survives rotations and the gateway's stop and start.
 func logs(ctx context.Context, e *Env, a *Args) error {
 	last, err := a.Int("last", 200, 1, store.MaxTailLines)
 	if err != nil {
@@ -35,36 +38,29 @@ func logs(ctx context.Context, e *Env, a *Args) error {
 	src := &logSource{e: e, a: a}
 	defer src.close()
 
-	ticks := time.NewTicker(followInterval)
-	defer ticks.Stop()
-	for cursor := int64(-1); ; {
-		page, err := src.tail(ctx, cursor)
-		switch {
-		case err == nil:
-			lines := slices.DeleteFunc(page.Lines, func(line string) bool { return !f.match(line) })
-			if cursor < 0 {
-				lines = lines[max(0, len(lines)-last):]
+	page, err := src.last(ctx, last, f)
+	if err != nil {
+		return err
+	}
+	for {
+		for _, line := range page.Lines {
+			if err := f.print(e, line); err != nil {
+				return err
 			}
-			for _, line := range lines {
-				if err := f.print(e, line); err != nil {
-					return err
-				}
-			}
-			if page.Truncated && cursor >= 0 {
-				e.Warn("more was logged than could be followed: lines are missing here")
-			}
-			cursor = page.Cursor
-		case cursor < 0:
-			return err // else the gateway is on its way down or up
 		}
 		if !a.Has("follow") {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
-			return nil // how following ends
-		case <-ticks.C:
+		if page, err = src.follow(ctx, page); err != nil {
+			return err
 		}
+		if page == nil {
+			return nil // how following ends
+		}
+		if page.Truncated {
+			e.Warn("more was logged than is kept: lines are missing here")
+		}
+		page.Lines = slices.DeleteFunc(page.Lines, func(line string) bool { return !f.match(line) })
 	}
 }
 
@@ -78,47 +74,111 @@ type logSource struct {
 func (s *logSource) close() {
 	if s.link != nil {
 		s.link.Close()
+		s.link = nil
 	}
 }
 
-// tail returns what follows the cursor; the end of the log for a negative one.
-func (s *logSource) tail(ctx context.Context, cursor int64) (*wire.LogsPage, error) {
+// last returns the newest n lines that f takes. A gateway tells one page of
+// them; what lies further back is looked for in its files, if they are here.
+func (s *logSource) last(ctx context.Context, n int, f *logFilter) (*wire.LogsPage, error) {
+	fromFiles := func() (*wire.LogsPage, error) {
+		return s.files(func(l *store.LogFile) (store.Tail, error) { return l.Last(n, searchBytes, f.search) })
+	}
+	page, err := s.ask(ctx, &wire.LogsTail{}, fromFiles)
+	if err != nil {
+		return nil, err
+	}
+	older := page.Truncated || len(page.Lines) == store.MaxTailLines
+	lines := []string{}
+	for _, line := range slices.Backward(page.Lines) {
+		take, stop := f.search(line)
+		if take {
+			lines = append(lines, line)
+		}
+		if stop || len(lines) == n {
+			older = false
+			break
+		}
+	}
+	slices.Reverse(lines)
+	if older && s.link != nil && s.link.ep.own {
+		if deep, err := fromFiles(); err == nil && deep.File == page.File {
+			page, lines, older = deep, deep.Lines, deep.Truncated && len(deep.Lines) < n
+		}
+	}
+	if older {
+		s.e.Warn("older lines were not searched")
+	}
+	page.Lines = lines
+	return page, nil
+}
+
+// follow waits for lines behind a page's; nil is the end of it. While the
+// gateway is on its way down or up there are none.
+func (s *logSource) follow(ctx context.Context, page *wire.LogsPage) (*wire.LogsPage, error) {
+	ticks := time.NewTicker(followInterval)
+	defer ticks.Stop()
+	for more := page.More; ; more = false {
+		if !more {
+			select {
+			case <-ctx.Done():
+			case <-ticks.C:
+			}
+		}
+		if ctx.Err() != nil {
+			return nil, nil
+		}
+		next, err := s.ask(ctx, &wire.LogsTail{Cursor: &page.Cursor, FileID: page.FileID}, func() (*wire.LogsPage, error) {
+			return s.files(func(l *store.LogFile) (store.Tail, error) {
+				return l.Follow(page.FileID, page.Cursor, store.MaxTailLines, store.MaxTailBytes)
+			})
+		})
+		if err == nil && (len(next.Lines) > 0 || next.Truncated || next.More) {
+			return next, nil
+		} else if err == nil {
+			page = next
+		}
+	}
+}
+
+// ask makes a request of the gateway, or reads the files while it is down.
+func (s *logSource) ask(ctx context.Context, in *wire.LogsTail, files func() (*wire.LogsPage, error)) (*wire.LogsPage, error) {
 	if s.link == nil {
 		ep, err := discover(s.e, s.a)
 		if err != nil {
 			return nil, err
 		}
 		if s.link, err = ep.dial(ctx, s.e, s.a, nil); err != nil {
+			s.link = nil
 			if ep.own && unreachable(err) {
-				return tailFile(s.e, cursor)
+				return files()
 			}
 			return nil, err
 		}
 	}
-	in := &wire.LogsTail{Limit: store.MaxTailLines, MaxBytes: store.MaxTailBytes}
-	if cursor >= 0 {
-		in.Cursor = &cursor
+	in.Limit, in.MaxBytes = store.MaxTailLines, store.MaxTailBytes
+	if queue := s.link.hello.Policy.MaxBufferedBytes; queue >= 64<<10 { // what is longer than its queue it cannot send
+		in.MaxBytes = int(min(store.MaxTailBytes, queue/4))
 	}
 	page := new(wire.LogsPage)
 	_, err := s.link.ask(ctx, "logs.tail", in, page)
 	if unreachable(err) {
 		s.close()
-		s.link = nil
 	}
 	return page, err
 }
 
-// tailFile reads the log of this profile from the disk.
-func tailFile(e *Env, cursor int64) (*wire.LogsPage, error) {
-	t, err := readLog(e.paths, e.config(e.paths), cursor)
+// files reads the log of this profile from the disk.
+func (s *logSource) files(read func(*store.LogFile) (store.Tail, error)) (*wire.LogsPage, error) {
+	t, err := readLog(s.e.paths, s.e.config(s.e.paths), read)
 	page := wire.LogsPage(t)
 	return &page, err
 }
 
-func readLog(p config.Paths, c *config.Config, cursor int64) (store.Tail, error) {
+func readLog(p config.Paths, c *config.Config, read func(*store.LogFile) (store.Tail, error)) (store.Tail, error) {
 	var l *store.LogFile
 	if c != nil && c.Logging.File != "" {
-		file, err := store.OpenLogFile(p.Expand(c.Logging.File), 0, 1<<30)
+		file, err := store.OpenLogFile(p.Expand(c.Logging.File), 0, 0)
 		if err != nil {
 			return store.Tail{}, err
 		}
@@ -134,23 +194,20 @@ func readLog(p config.Paths, c *config.Config, cursor int64) (store.Tail, error)
 		}
 	}
 	defer l.Close()
-	return l.Tail(cursor, store.MaxTailLines, store.MaxTailBytes)
+	return read(l)
 }
 
 // lastError returns the newest error in the end of the log, if any.
 func lastError(p config.Paths) *logLine {
-	t, err := readLog(p, nil, -1)
-	if err != nil {
+	t, err := readLog(p, nil, func(l *store.LogFile) (store.Tail, error) {
+		return l.Last(1, store.MaxTailBytes, func(line string) (take, stop bool) {
+			return strings.Contains(line, "ERROR") && parseLogLine(line).Level == "ERROR", false
+		})
+	})
+	if err != nil || len(t.Lines) == 0 {
 		return nil
 	}
-	for _, line := range slices.Backward(t.Lines) {
-		if strings.Contains(line, "ERROR") {
-			if l := parseLogLine(line); l.Level == "ERROR" {
-				return l
-			}
-		}
-	}
-	return nil
+	return parseLogLine(t.Lines[0])
 }
 
 // logLine is one line of the log, as far as every line has it.
@@ -217,6 +274,16 @@ func (f *logFilter) match(line string) bool {
 		return false
 	}
 	return l.Time.IsZero() || !l.Time.Before(f.since)
+}
+
+// search is match on the way back, and reports whether the line is so old that
+// none before it can match: a count of repeated lines may be a little out of order.
+func (f *logFilter) search(line string) (take, stop bool) {
+	if take = f.match(line); take || f.since.IsZero() {
+		return take, false
+	}
+	at := parseLogLine(line).Time
+	return false, !at.IsZero() && at.Before(f.since.Add(-time.Minute))
 }
 
 // rank orders levels; a line without one, such as a stack, belongs to the gravest.

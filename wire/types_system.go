@@ -93,7 +93,11 @@ type StatusConfig struct {
 	Path       string   `json:"path"`
 	LoadedHash string   `json:"loadedHash"`          // SHA-256 of the file that was loaded, hex; empty = defaults
 	FileHash   string   `json:"fileHash,omitempty"`  // of the file as it is now
-	Pending    []string `json:"pending,omitempty"`   // keys that changed and wait for a restart
+	Mode       string   `json:"mode"`                // gateway.hotReload.mode
+	Watch      string   `json:"watch,omitempty"`     // how changes are noticed: inotify, kqueue or stat
+	Applied    []string `json:"applied,omitempty"`   // keys of the last change that was applied
+	AppliedAt  int64    `json:"appliedAt,omitempty"` // when, Unix milliseconds
+	Pending    []string `json:"pending,omitempty"`   // keys that differ in the file and are not applied
 	LastError  string   `json:"lastError,omitempty"` // why the file is not the running configuration
 }
 
@@ -237,12 +241,15 @@ type ConfigSnapshot struct {
 // ConfigIssue is one problem of a configuration.
 type ConfigIssue struct {
 	Path    string `json:"path"` // of the key
+	Line    int    `json:"line,omitempty"`
+	Column  int    `json:"column,omitempty"`
 	Message string `json:"message"`
 }
 
 // LogsTail are the params of logs.tail.
 type LogsTail struct {
 	Cursor   *int64 `json:"cursor,omitempty" wire:"min=0"`               // bytes; absent = the newest
+	FileID   string `json:"fileId,omitempty" wire:"max=64"`              // of the page that the cursor came from: go on in that file, rotated or not
 	Limit    int    `json:"limit,omitempty" wire:"min=1,max=5000"`       // lines; absent = 500
 	MaxBytes int    `json:"maxBytes,omitempty" wire:"min=1,max=1000000"` // absent = 250000
 }
@@ -250,8 +257,10 @@ type LogsTail struct {
 // LogsPage is the answer to logs.tail.
 type LogsPage struct {
 	File      string   `json:"file"`
-	Cursor    int64    `json:"cursor"` // where the next call goes on
+	Cursor    int64    `json:"cursor"`           // where the next call goes on
+	FileID    string   `json:"fileId,omitempty"` // which file the cursor belongs to
 	Size      int64    `json:"size"`
+	More      bool     `json:"more,omitempty"`      // there is more behind the cursor already
 	Lines     []string `json:"lines"`               // as in the file
 	Truncated bool     `json:"truncated,omitempty"` // lines before these were left out
 	Reset     bool     `json:"reset,omitempty"`     // the file is not the one that the cursor came from

@@ -12,13 +12,14 @@ import (
 
 // Instance is what a running gateway tells the CLI of the same user.
 type Instance struct {
-	PID       int    `json:"pid"`
-	Port      int    `json:"port,omitempty"`
-	Addr      string `json:"addr,omitempty"` // host:port to dial
-	TLS       bool   `json:"tls,omitempty"`
-	Version   string `json:"version,omitempty"`
-	StartedAt int64  `json:"startedAt,omitempty"` // milliseconds since 1970
-	CLIKey    string `json:"cliKey,omitempty"`    // random per start, accepted only from loopback
+	PID        int    `json:"pid"`
+	Port       int    `json:"port,omitempty"`
+	Addr       string `json:"addr,omitempty"` // host:port to dial
+	TLS        bool   `json:"tls,omitempty"`
+	Version    string `json:"version,omitempty"`
+	StartedAt  int64  `json:"startedAt,omitempty"` // milliseconds since 1970
+	ConfigPath string `json:"configPath,omitempty"`
+	CLIKey     string `json:"cliKey,omitempty"` // random per start, accepted only from loopback
 }
 
 // Publish writes the record that ReadInstance returns, in the lock file itself.

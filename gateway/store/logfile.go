@@ -8,23 +8,26 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
+	"time"
+	"unicode/utf8"
 )
 
 const logName = "gateway.log"
 
-// Bounds of LogFile.Tail.
 const (
-	TailLines    = 500
-	TailBytes    = 250_000
-	MaxTailLines = 5_000
-	MaxTailBytes = 1_000_000
+	maxLogLine  = 64 << 10    // bytes with the newline; the rest of a longer one is cut off
+	mostRotated = 1000        // a file with a higher number is not ours
+	rotateRetry = time.Second // after a rotation that was refused
 )
 
 // LogFile is a log that is rotated by size: NAME, NAME.1 (the newest rotated),
-// NAME.2 and so on. Its methods may be called from any goroutine.
+// NAME.2 and so on. Together they never pass maxSize x (maxFiles + 1) bytes.
+// Its methods may be called from any goroutine.
 type LogFile struct {
 	name string
 	in   *folder
@@ -33,13 +36,16 @@ type LogFile struct {
 	file     *appender  // nil while it cannot be opened
 	maxSize  int64
 	maxFiles int
+	refused  error // why the last rotation failed
+	tried    time.Time
 	dropped  int64
 	closed   bool
 }
 
 // OpenLog opens STATE/logs/gateway.log. It is rotated before it would pass
-// maxSize bytes, never if that is 0, and maxFiles rotated files are kept. In a
-// directory that was opened for reading only Tail works.
+// maxSize bytes, and maxFiles rotated files are kept. With a maxSize of 0 it is
+// never rotated, and rotated files belong to whoever made them. In a directory
+// that was opened for reading only reading works.
 func (d *Dir) OpenLog(maxSize int64, maxFiles int) (*LogFile, error) {
 	in, err := d.top.sub("logs", d.lock != nil)
 	if d.lock == nil && errors.Is(err, fs.ErrNotExist) {
@@ -61,14 +67,37 @@ func OpenLogFile(path string, maxSize int64, maxFiles int) (*LogFile, error) {
 	return newLog(in, filepath.Base(path), maxSize, maxFiles, false)
 }
 
+// CheckLogFile says why a log at path could not be opened or written to, and
+// changes nothing.
+func CheckLogFile(path string) error {
+	l, err := OpenLogFile(path, 0, 0)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	f, _, err := l.in.open(l.name, os.O_RDWR|os.O_APPEND)
+	if err == nil {
+		return f.Close()
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		const writeAndSearch = 2 | 1 // access(2)
+		err = os.NewSyscallError("access", syscall.Access(l.in.path, writeAndSearch))
+	}
+	if err != nil {
+		return fmt.Errorf("open log: %s: %w", path, err)
+	}
+	return nil
+}
+
 func newLog(in *folder, name string, maxSize int64, maxFiles int, readOnly bool) (*LogFile, error) {
 	l := &LogFile{name: name, in: in, maxSize: maxSize, maxFiles: maxFiles, closed: readOnly}
-	switch f, _, err := in.open(name, os.O_RDONLY); {
-	case err == nil:
-		f.Close()
-	case !errors.Is(err, fs.ErrNotExist):
+	f, _, err := l.openNumber(0)
+	if err != nil {
 		in.close()
 		return nil, fmt.Errorf("open log: %w", err)
+	}
+	if f != nil {
+		f.Close()
 	}
 	return l, nil
 }
@@ -83,11 +112,14 @@ func (l *LogFile) Dropped() int64 {
 	return l.dropped
 }
 
-// Limit changes what OpenLog was given.
+// Limit changes what OpenLog was given. What is too much now goes at once.
 func (l *LogFile) Limit(maxSize int64, maxFiles int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.maxSize, l.maxFiles = maxSize, maxFiles
+	if l.file != nil && l.full(0) {
+		l.rotate()
+	}
 	if l.file != nil {
 		l.prune()
 	}
@@ -96,41 +128,76 @@ func (l *LogFile) Limit(maxSize int64, maxFiles int) {
 // Write appends one line, adding the newline if it is missing. A line that
 // cannot be written whole is dropped and counted, the file is left as it was,
 // and the next line is tried afresh: a full disk costs log lines, nothing else.
+// So does a rotation that is refused: the file does not grow instead.
 func (l *LogFile) Write(line []byte) (int, error) {
-	p := line
-	if !bytes.HasSuffix(p, []byte("\n")) {
-		p = append(bytes.Clone(p), '\n')
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.write(p); err != nil {
+	if err := l.write(l.fit(line)); err != nil {
 		l.dropped++
 		return 0, fmt.Errorf("write log: %w", err)
 	}
 	return len(line), nil
 }
 
+// fit makes a line end with its newline, and short enough for a file and for readers.
+func (l *LogFile) fit(line []byte) []byte {
+	most := maxLogLine
+	if l.maxSize > 0 {
+		most = int(min(l.maxSize, maxLogLine))
+	}
+	if bytes.HasSuffix(line, []byte("\n")) {
+		if len(line) <= most {
+			return line
+		}
+		line = line[:len(line)-1]
+	}
+	n := min(len(line), most-1)
+	for n > 0 && n < len(line) && !utf8.RuneStart(line[n]) {
+		n--
+	}
+	return append(bytes.Clone(line[:n]), '\n')
+}
+
 func (l *LogFile) write(p []byte) error {
 	if l.closed {
 		return os.ErrClosed
-	}
-	if l.file != nil && l.maxSize > 0 && l.file.size > 0 && l.file.size+int64(len(p)) > l.maxSize {
-		if err := l.rotate(); err != nil && l.file == nil {
-			return err
-		}
 	}
 	if l.file == nil || l.gone() {
 		if err := l.reopen(); err != nil {
 			return err
 		}
 	}
+	if l.full(len(p)) {
+		if time.Since(l.tried) < rotateRetry && l.refused != nil {
+			return l.refused
+		}
+		l.tried = time.Now()
+		if l.refused = l.rotate(); l.refused != nil {
+			return l.refused
+		}
+	}
 	return l.file.append(p)
 }
 
-// gone reports whether the file lost its name, as by somebody's rm.
+// full reports whether n bytes more are too many for this file.
+func (l *LogFile) full(n int) bool {
+	return l.maxSize > 0 && l.file.size > 0 && l.file.size+int64(n) > l.maxSize
+}
+
+// gone reports whether the file lost its name, by somebody's rm or mv or by
+// another gateway's rotation. Else it notes what somebody else appended.
 func (l *LogFile) gone() bool {
-	fi, err := l.file.f.Stat()
-	return err != nil || links(fi) == 0
+	opened, err := l.file.f.Stat()
+	if err != nil {
+		return true
+	}
+	if named, err := l.in.root.Lstat(l.name); errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(named, opened) {
+		return true
+	}
+	if !l.file.torn {
+		l.file.size = opened.Size()
+	}
+	return false
 }
 
 // Reopen lets go of the file, for when it was moved away: the next line goes
@@ -167,13 +234,14 @@ func (l *LogFile) reopen() error {
 	return nil
 }
 
-// wholeLines returns where the last line of a log ends that has its newline.
+// wholeLines returns where the last line of a log ends that has its newline. It
+// looks no further back than a line may be long, and then some.
 func wholeLines(f *os.File) (int64, error) {
 	fi, err := f.Stat()
 	if err != nil {
 		return 0, err
 	}
-	buf := make([]byte, min(fi.Size(), MaxTailBytes))
+	buf := make([]byte, min(fi.Size(), 4*maxLogLine))
 	start := fi.Size() - int64(len(buf))
 	if _, err := f.ReadAt(buf, start); err != nil && err != io.EOF {
 		return 0, err
@@ -181,29 +249,69 @@ func wholeLines(f *os.File) (int64, error) {
 	return start + int64(bytes.LastIndexByte(buf, '\n')+1), nil
 }
 
-// rotate renames every file one up, over the oldest. All names are in the
-// directory that is open, and a rename follows no link. It needs mu.
+// rotate makes the file NAME.1 and begins a new one. For that the rotated files
+// below the first free number move up one each, over the last if none is free:
+// a try that was refused half-way left its hole there, and the next one moves
+// nothing twice. All names are in the directory that is open, a rename follows
+// no link, and readers find each file at its old or its next number. It needs mu.
 func (l *LogFile) rotate() error {
-	for i := l.maxFiles; i > 1; i-- {
-		if err := l.in.root.Rename(l.rotated(i-1), l.rotated(i)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+	free := 1
+	for ; free < l.maxFiles; free++ {
+		fi, err := l.in.root.Lstat(l.rotated(free))
+		if errors.Is(err, fs.ErrNotExist) {
+			break
+		} else if err != nil {
+			return fmt.Errorf("rotate log: %w", err)
+		} else if fi.IsDir() {
+			return fmt.Errorf("rotate log: %s is a directory", filepath.Join(l.in.path, l.rotated(free)))
 		}
 	}
-	if err := l.in.root.Rename(l.name, l.rotated(1)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	for i := free; i > 0; i-- {
+		if err := l.in.root.Rename(l.rotated(i-1), l.rotated(i)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("rotate log: %w", noSpace(err))
+		}
 	}
 	return l.reopen()
 }
 
-func (l *LogFile) rotated(i int) string { return l.name + "." + strconv.Itoa(i) }
+// rotated is the name of the i-th rotated file, of the current one for 0.
+func (l *LogFile) rotated(i int) string {
+	if i == 0 {
+		return l.name
+	}
+	return l.name + "." + strconv.Itoa(i)
+}
 
-// prune removes rotated files that are too many. It needs mu.
-func (l *LogFile) prune() {
-	names, _ := l.in.names()
+// numbers lists which rotated files there are, the newest first.
+func (l *LogFile) numbers() ([]int, error) {
+	names, err := l.in.names()
+	var numbers []int
 	for _, name := range names {
-		number, ok := strings.CutPrefix(name, l.name+".")
-		if i, err := strconv.Atoi(number); ok && err == nil && i > l.maxFiles && name == l.rotated(i) {
-			l.in.root.Remove(name)
+		number, _ := strings.CutPrefix(name, l.name+".")
+		if i, err := strconv.Atoi(number); err == nil && i > 0 && i <= mostRotated && name == l.rotated(i) {
+			numbers = append(numbers, i)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers, err
+}
+
+// prune removes rotated files: those beyond maxFiles, and from the first that is
+// beyond their share of the bytes, as after the limits were lowered. It needs mu.
+func (l *LogFile) prune() {
+	if l.maxSize == 0 {
+		return
+	}
+	numbers, _ := l.numbers()
+	room := l.maxSize * int64(l.maxFiles)
+	for _, i := range numbers {
+		fi, err := l.in.root.Lstat(l.rotated(i))
+		if err != nil || fi.IsDir() {
+			continue
+		}
+		if room -= fi.Size(); room < 0 || i > l.maxFiles {
+			room = -1
+			l.in.root.Remove(l.rotated(i))
 		}
 	}
 }
@@ -215,117 +323,4 @@ func (l *LogFile) Close() error {
 	l.closed = true
 	l.in.close()
 	return l.release()
-}
-
-// Tail is a piece of the log, in the form of logs.tail.
-type Tail struct {
-	File      string   `json:"file"`
-	Cursor    int64    `json:"cursor"` // where to go on
-	Size      int64    `json:"size"`
-	Lines     []string `json:"lines"`
-	Truncated bool     `json:"truncated,omitempty"` // older lines were left out
-	Reset     bool     `json:"reset,omitempty"`     // the lines do not follow on the cursor that was given
-}
-
-// Tail returns what follows the byte cursor, or without one (negative) the end of
-// the log: at most limit lines, the last, out of at most maxBytes; 0 means the
-// default of either. After a rotation the rest of the rotated file comes first.
-// A log that is missing is empty.
-func (l *LogFile) Tail(cursor int64, limit int, maxBytes int64) (Tail, error) {
-	if limit <= 0 {
-		limit = TailLines
-	}
-	if maxBytes <= 0 {
-		maxBytes = TailBytes
-	}
-	limit, maxBytes = min(limit, MaxTailLines), min(maxBytes, MaxTailBytes)
-	t := Tail{File: l.Path(), Lines: []string{}}
-	f, size, err := l.reader(l.name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return t, nil
-	} else if err != nil {
-		return t, fmt.Errorf("read log: %w", err)
-	}
-	defer f.Close()
-	t.Size = size
-	start := cursor
-	var before []byte // what was not seen of the file that was rotated away
-	switch {
-	case cursor > size:
-		t.Reset = true
-		before = l.rest(cursor, maxBytes-min(size, maxBytes))
-		start = max(0, size-maxBytes)
-	case cursor < 0, size-cursor > maxBytes:
-		t.Reset = cursor >= 0
-		start = max(0, size-maxBytes)
-	}
-	t.Truncated = start > 0 && (cursor < 0 || t.Reset)
-	data, whole, err := readLines(f, start, size)
-	if err != nil {
-		return t, fmt.Errorf("read log: %w", err)
-	}
-	t.Cursor = whole
-	t.Lines = append(splitLines(before), splitLines(data)...)
-	if n := len(t.Lines) - limit; n > 0 {
-		t.Lines = t.Lines[n:]
-	}
-	return t, nil
-}
-
-func (l *LogFile) reader(name string) (*os.File, int64, error) {
-	f, _, err := l.in.open(name, os.O_RDONLY)
-	if err != nil {
-		return nil, 0, err
-	}
-	fi, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return nil, 0, err
-	}
-	return f, fi.Size(), nil
-}
-
-// rest returns what the newest rotated file has behind cursor, nothing if it
-// cannot be the file that the cursor was for or if that is more than room.
-func (l *LogFile) rest(cursor, room int64) []byte {
-	f, size, err := l.reader(l.rotated(1))
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	if size < cursor || size-cursor > room {
-		return nil
-	}
-	data, _, _ := readLines(f, cursor, size)
-	return data
-}
-
-// readLines reads the whole lines between two offsets, and returns where they
-// end. The piece of a line at the start is left out, the one at the end is left
-// for later, unless it is all there is and too long to ever be read.
-func readLines(f *os.File, start, end int64) (data []byte, whole int64, err error) {
-	from := max(start-1, 0) // the byte before tells whether a line starts here
-	data = make([]byte, end-from)
-	n, err := f.ReadAt(data, from)
-	if err != nil && err != io.EOF {
-		return nil, start, err
-	}
-	data = data[:n]
-	stop := bytes.LastIndexByte(data, '\n') + 1
-	if whole = from + int64(stop); stop == 0 {
-		return nil, end, nil
-	}
-	data = data[:stop]
-	if start > 0 {
-		data = data[bytes.IndexByte(data, '\n')+1:]
-	}
-	return data, whole, nil
-}
-
-func splitLines(data []byte) []string {
-	lines := []string{}
-	for line := range bytes.Lines(data) {
-		lines = append(lines, string(bytes.TrimSuffix(line, []byte("\n"))))
-	}
-	return lines
 }

@@ -2,11 +2,14 @@ package store
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func mustLog(t *testing.T, d *Dir, size int64, files int) *LogFile {
@@ -240,5 +243,161 @@ func TestLogFromManyGoroutines(t *testing.T) {
 	}
 	if next != [8]int{100, 100, 100, 100, 100, 100, 100, 100} {
 		t.Error(next)
+	}
+}
+
+// logBytes is what all files of a log have together.
+func logBytes(t *testing.T, l *LogFile) (total, largest int64) {
+	t.Helper()
+	names, _ := filepath.Glob(l.Path() + "*")
+	for _, name := range names {
+		if fi, err := os.Lstat(name); err == nil && fi.Mode().IsRegular() {
+			if fi.Mode().Perm() != 0o600 {
+				t.Errorf("%s: %v", name, fi.Mode())
+			}
+			total, largest = total+fi.Size(), max(largest, fi.Size())
+		}
+	}
+	return total, largest
+}
+
+// TestLogStaysInBounds writes lines of all lengths while limits change, the log
+// is reopened and files are there from before.
+func TestLogStaysInBounds(t *testing.T) {
+	for seed := range uint64(5) {
+		random := rand.New(rand.NewPCG(seed, 7))
+		d := mustOpen(t, filepath.Join(t.TempDir(), "state"))
+		size, files := int64(100+random.IntN(900)), 1+random.IntN(6)
+		l := mustLog(t, d, size, files)
+		foreign := []string{l.Path() + ".bak", l.Path() + ".01", l.Path() + ".1.gz", l.Path() + ".20260102", l.Path() + ".-1"}
+		for _, name := range append(foreign, l.Path(), l.Path()+".2", l.Path()+".40") {
+			if err := os.WriteFile(name, []byte(strings.Repeat("before\n", 500)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 200 {
+			switch random.IntN(30) {
+			case 0:
+				l.Close()
+				l = mustLog(t, d, size, files)
+			case 1:
+				size, files = int64(100+random.IntN(900)), 1+random.IntN(6)
+				l.Limit(size, files)
+			case 2:
+				l.Reopen()
+			case 3:
+				os.Remove(l.rotatedPath(1 + random.IntN(files)))
+			}
+			if _, err := l.Write([]byte(strings.Repeat("x", random.IntN(2*int(size))))); err != nil {
+				t.Fatal(err)
+			}
+			total, _ := logBytes(t, l)
+			if total -= int64(len(foreign) * 3500); total > size*int64(files+1) {
+				t.Fatalf("seed %d: %d bytes with %d x (%d + 1)", seed, total, size, files)
+			}
+		}
+		for _, name := range foreign {
+			if data, _ := os.ReadFile(name); len(data) != 3500 {
+				t.Errorf("%s has %d bytes", name, len(data))
+			}
+		}
+	}
+}
+
+func (l *LogFile) rotatedPath(i int) string {
+	return filepath.Join(filepath.Dir(l.Path()), l.rotated(i))
+}
+
+// TestLogRotationRefused wants a file that does not grow, lines that are
+// counted, few tries, no archive lost by them, and all well afterwards.
+func TestLogRotationRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := mustOpen(t, filepath.Join(t.TempDir(), "state"))
+		l := mustLog(t, d, 100, 5)
+		for i := range 40 {
+			fmt.Fprintf(l, "archived %02d", i)
+		}
+		kept := func() string {
+			all := ""
+			for i := range 7 {
+				data, _ := os.ReadFile(l.rotatedPath(i))
+				all = string(data) + all
+			}
+			return all
+		}
+		os.Rename(l.rotatedPath(1), l.rotatedPath(0)+".aside")
+		os.Mkdir(l.rotatedPath(1), 0o700)
+		var before string
+		for i := range 3 * 1000 {
+			if i%1000 == 0 {
+				time.Sleep(rotateRetry)
+				before = kept()
+			}
+			l.Write([]byte("a line that is longer than what is left"))
+			if _, largest := logBytes(t, l); largest > 100 {
+				t.Fatalf("grew to %d", largest)
+			}
+		}
+		if dropped := l.Dropped(); dropped < 2990 || kept() != before {
+			t.Errorf("dropped %d; kept %s, want %s", dropped, kept(), before)
+		}
+		os.Remove(l.rotatedPath(1))
+		dropped := l.Dropped()
+		if _, err := l.Write([]byte("refused again, within the same second")); err == nil || l.Dropped() != dropped+1 {
+			t.Error("tried too often")
+		}
+		time.Sleep(rotateRetry)
+		if _, err := l.Write([]byte("a line that is longer than what is left")); err != nil {
+			t.Error(err)
+		}
+		if got := kept(); !strings.HasPrefix(got, before) {
+			t.Errorf("lost of %q: %q", before, got)
+		}
+	})
+}
+
+func TestLogLimits(t *testing.T) {
+	d := mustOpen(t, filepath.Join(t.TempDir(), "state"))
+	l := mustLog(t, d, 1000, 9)
+	for range 1000 {
+		l.Write([]byte("123456789"))
+	}
+	count := func() int {
+		names, _ := filepath.Glob(l.Path() + "*")
+		return len(names)
+	}
+	l.Limit(1000, 4)
+	if n := count(); n != 5 {
+		t.Errorf("%d files", n)
+	}
+	l.Limit(300, 4) // one archive of 1000 bytes fits
+	if total, _ := logBytes(t, l); total > 1500 || count() != 2 {
+		t.Errorf("%d bytes in %d files", total, count())
+	}
+	l.Limit(0, 1)
+	for range 1000 {
+		l.Write([]byte("123456789"))
+	}
+	if total, largest := logBytes(t, l); largest < 10_000 || count() != 2 {
+		t.Errorf("%d bytes in %d files", total, count())
+	}
+}
+
+func TestCheckLogFile(t *testing.T) {
+	dir := t.TempDir()
+	os.Mkdir(filepath.Join(dir, "directory"), 0o700)
+	os.WriteFile(filepath.Join(dir, "file"), []byte("x"), 0o600)
+	os.Symlink("file", filepath.Join(dir, "link"))
+	os.Mkdir(filepath.Join(dir, "closed"), 0o500)
+	for name, ok := range map[string]bool{"file": true, "new": true, "directory": false, "link": false, "missing/new": false, "file/new": false, "closed/new": os.Geteuid() == 0} {
+		if err := CheckLogFile(filepath.Join(dir, name)); (err == nil) != ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if data, _ := os.ReadFile(filepath.Join(dir, "file")); string(data) != "x" {
+		t.Errorf("%q", data)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "new")); err == nil {
+		t.Error("made")
 	}
 }

@@ -38,7 +38,7 @@ func run(argv []string) int {
 	return svc.Main(ctx, e, argv[1:], svc.GatewayRun(serve))
 }
 
-// serve runs gateways, one after another as long as each asks for a next one.
+// serve runs gateways, one after another as long as each names a next one.
 func serve(ctx context.Context, e *svc.Env, a *svc.Args) error {
 	paths, err := e.Paths()
 	if err != nil {
@@ -53,15 +53,8 @@ func serve(ctx context.Context, e *svc.Env, a *svc.Args) error {
 	}
 	o := gateway.Options{
 		Paths: paths, PortOverride: port, Bind: a.Get("bind"), Dev: paths.Dev, Force: a.Has("force"),
-		Verbose: a.Has("verbose"), AllowUnconfigured: a.Has("allow-unconfigured"),
+		Verbose: a.Has("verbose"), LogLevel: e.LogLevel, AllowUnconfigured: a.Has("allow-unconfigured"),
 		Stderr: e.Stderr, Env: e.Lookup,
-	}
-	o.Load = func() (*config.Loaded, error) {
-		l, err := e.Load(paths.ConfigPath)
-		if err == nil && e.LogLevel != "" {
-			l.Config.Logging.Level = e.LogLevel
-		}
-		return l, err
 	}
 	if paths.Dev {
 		if err := e.PrepareDev(a.Has("reset")); err != nil {
@@ -69,41 +62,42 @@ func serve(ctx context.Context, e *svc.Env, a *svc.Args) error {
 		}
 		o.Ready = e.Greet
 	}
-	for {
-		err := serveOnce(ctx, e, o)
-		if !errors.Is(err, gateway.ErrRestart) {
-			return explain(e, paths, err)
-		}
-		o.Force, o.Ready = false, nil
+	requests, stop := requests(ctx)
+	defer stop()
+	o.Requests = requests
+	g, err := gateway.New(o)
+	for err == nil && g != nil {
+		g, err = g.Run(ctx)
 	}
+	return explain(e, paths, err)
 }
 
-// serveOnce runs one gateway until a signal ends it: SIGUSR1 for a new one.
-func serveOnce(ctx context.Context, e *svc.Env, o gateway.Options) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	hints := make(chan os.Signal, 1)
-	signal.Notify(hints, syscall.SIGUSR1, syscall.SIGHUP)
-	defer signal.Stop(hints)
+// requests are the signals that a gateway does not end by.
+func requests(ctx context.Context) (out <-chan gateway.Request, stop func()) {
+	signals, to := make(chan os.Signal, 1), make(chan gateway.Request)
+	signal.Notify(signals, syscall.SIGUSR1, syscall.SIGHUP)
+	ctx, cancel := context.WithCancel(ctx)
 	go func() {
 		for {
 			select {
 			case <-ctx.Done():
 				return
-			case s := <-hints:
-				if s == syscall.SIGHUP {
-					e.Warn("SIGHUP: this version does not reload; SIGUSR1 restarts with the new configuration")
-					continue
+			case s := <-signals:
+				r := gateway.Request{Source: "SIGHUP"}
+				if s == syscall.SIGUSR1 {
+					r = gateway.Request{Source: "SIGUSR1", Restart: true}
 				}
-				cancel(cause(s))
+				select {
+				case to <- r:
+				case <-ctx.Done():
+				}
 			}
 		}
 	}()
-	g, err := gateway.New(o)
-	if err != nil {
-		return err
+	return to, func() {
+		signal.Stop(signals)
+		cancel()
 	}
-	return g.Run(ctx)
 }
 
 // explain gives a gateway that could not run its exit code and the next step.
@@ -122,11 +116,8 @@ func explain(e *svc.Env, paths config.Paths, err error) error {
 }
 
 func cause(s os.Signal) error {
-	switch s {
-	case syscall.SIGINT:
+	if s == syscall.SIGINT {
 		return gateway.Signal{Name: "SIGINT"}
-	case syscall.SIGUSR1:
-		return gateway.Signal{Name: "SIGUSR1"}
 	}
 	return gateway.Signal{Name: "SIGTERM"}
 }

@@ -28,9 +28,10 @@ var imports = map[string][]string{
 	"":              {"gateway", "reload/config", "svc"},
 	"wire":          {},
 	"reload/config": {},
+	"reload":        {"reload/config"},
 	"gateway/store": {},
 	"gateway/agent": {"gateway/store", "reload/config"},
-	"gateway":       {"gateway/agent", "gateway/store", "reload/config", "wire"},
+	"gateway":       {"gateway/agent", "gateway/store", "reload", "reload/config", "wire"},
 	"svc":           {"gateway/store", "reload/config", "wire"},
 }
 

@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -22,51 +24,84 @@ type client struct {
 // secret is hashed before it is compared, so that the time taken tells neither
 // content nor length.
 type credentials struct {
-	kind   string // token or password
-	shared [sha256.Size]byte
-	cliKey [sha256.Size]byte
+	kind    string // token or password
+	shared  [sha256.Size]byte
+	cliKey  [sha256.Size]byte
+	revoked context.Context // ends when another shared secret has taken its place
+	revoke  func()
 }
 
-func newCredentials(a config.Auth, cliKey string) credentials {
-	return credentials{a.Mode, sha256.Sum256([]byte(a.Secret().Reveal())), sha256.Sum256([]byte(cliKey))}
+// errRevoked is the cause with which everything ends that a client began with
+// a secret that is no longer the gateway's.
+var errRevoked = errors.New("gateway credentials changed")
+
+func newCredentials(a config.Auth, cliKey string) *credentials {
+	c := &credentials{kind: a.Mode, shared: sha256.Sum256([]byte(a.Secret().Reveal())), cliKey: sha256.Sum256([]byte(cliKey))}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	c.revoked, c.revoke = ctx, func() { cancel(errRevoked) }
+	return c
+}
+
+// equal reports whether a client that knows one also knows the other.
+func (c *credentials) equal(o *credentials) bool {
+	return c.kind == o.kind && subtle.ConstantTimeCompare(c.shared[:], o.shared[:]) == 1
+}
+
+// grant is what a presented secret opens.
+type grant struct {
+	who   principal
+	creds *credentials // that the secret is of; nil for the CLI's key, which no configuration changes
+}
+
+// within returns a context that also ends when the secret is revoked.
+func (a grant) within(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	if a.creds == nil {
+		return ctx, cancel
+	}
+	stop := context.AfterFunc(a.creds.revoked, func() { cancel(errRevoked) })
+	return ctx, func(cause error) {
+		stop()
+		cancel(cause)
+	}
 }
 
 // verify finds out whose secret it is. The CLI's key is taken from this host only.
-func (c *credentials) verify(secret string, from client) (principal, bool) {
+func (c *credentials) verify(secret string, from client) (grant, bool) {
 	sum := sha256.Sum256([]byte(secret))
 	shared := subtle.ConstantTimeCompare(sum[:], c.shared[:]) == 1
 	cli := subtle.ConstantTimeCompare(sum[:], c.cliKey[:]) == 1
 	switch {
 	case shared:
-		return principalShared, true
+		return grant{principalShared, c}, true
 	case cli && from.local:
-		return principalCLI, true
+		return grant{principalCLI, nil}, true
 	}
-	return "", false
+	return grant{}, false
 }
 
 // check judges one presented secret. Wrong ones count against the client's
 // address; an address that is locked out may still present a token or the
 // CLI's key, of which there are too many to guess, so that nobody can lock the
 // owner out. A password is not looked at until the time is over.
-func (g *Gateway) check(secret string, from client) (principal, *wire.Error) {
+func (g *Gateway) check(secret string, from client) (grant, *wire.Error) {
 	snap := g.snapshot()
-	creds := &snap.credentials
-	who, ok := creds.verify(secret, from)
-	if ok && (creds.kind == "token" || who == principalCLI) {
-		return who, nil
+	creds := snap.credentials
+	given, ok := creds.verify(secret, from)
+	if ok && (creds.kind == "token" || given.who == principalCLI) {
+		return given, nil
 	}
 	if wait := g.limiter.attempt(from.key, snap.cfg.Gateway.Auth.RateLimit, !ok); wait > 0 {
 		e := wire.InvalidRequest("unauthorized: too many failed authentication attempts (retry later)")
 		e.Retryable, e.RetryAfterMs = true, max(wait.Milliseconds(), 1)
 		e.Details = map[string]any{"code": "AUTH_RATE_LIMITED"}
-		return "", e
+		return grant{}, e
 	}
 	if !ok {
 		g.log.Info("authentication failed", "addr", from.addr)
-		return "", unauthorized(creds.kind, "mismatch")
+		return grant{}, unauthorized(creds.kind, "mismatch")
 	}
-	return who, nil
+	return given, nil
 }
 
 func unauthorized(kind, what string) *wire.Error {
@@ -77,7 +112,7 @@ func unauthorized(kind, what string) *wire.Error {
 
 // authConnect judges the credentials of a connect request. Exactly one is
 // wanted; none is refused without counting as a failure.
-func (g *Gateway) authConnect(a *wire.ConnectAuth, from client) (principal, *wire.Error) {
+func (g *Gateway) authConnect(a *wire.ConnectAuth, from client) (grant, *wire.Error) {
 	var given []string
 	if a != nil {
 		for _, s := range []string{a.Token, a.Password, a.BootstrapToken, a.DeviceToken, a.ApprovalRuntimeToken, a.AgentRuntimeIdentityToken} {
@@ -88,31 +123,31 @@ func (g *Gateway) authConnect(a *wire.ConnectAuth, from client) (principal, *wir
 	}
 	switch {
 	case len(given) == 0:
-		return "", unauthorized(g.snapshot().credentials.kind, "missing")
+		return grant{}, unauthorized(g.snapshot().credentials.kind, "missing")
 	case len(given) > 1:
-		return "", wire.InvalidRequest("invalid connect params: at /auth: must hold exactly one credential")
+		return grant{}, wire.InvalidRequest("invalid connect params: at /auth: must hold exactly one credential")
 	}
 	return g.check(given[0], from)
 }
 
 // authorize judges the credentials of an HTTP request: one Authorization
 // header with one bearer secret (RFC 6750 §2.1).
-func (g *Gateway) authorize(r *http.Request, from client) (principal, *httpError) {
+func (g *Gateway) authorize(r *http.Request, from client) (grant, *httpError) {
 	h := r.Header["Authorization"]
 	if len(h) > 1 {
-		return "", refuse(http.StatusBadRequest, "invalid_request_error", "exactly one Authorization header is allowed")
+		return grant{}, refuse(http.StatusBadRequest, "invalid_request_error", "exactly one Authorization header is allowed")
 	}
 	scheme, secret, _ := strings.Cut(strings.Join(h, ""), " ")
 	if secret = strings.TrimSpace(secret); strings.EqualFold(scheme, "Bearer") && secret != "" {
-		who, e := g.check(secret, from)
+		given, e := g.check(secret, from)
 		switch {
 		case e == nil:
-			return who, nil
+			return given, nil
 		case e.Retryable:
 			locked := refuse(http.StatusTooManyRequests, "rate_limited", "Too many failed authentication attempts. Please try again later.")
 			locked.retryAfterMs = e.RetryAfterMs
-			return "", locked
+			return grant{}, locked
 		}
 	}
-	return "", refuse(http.StatusUnauthorized, "unauthorized", "Unauthorized")
+	return grant{}, refuse(http.StatusUnauthorized, "unauthorized", "Unauthorized")
 }

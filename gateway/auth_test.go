@@ -57,9 +57,9 @@ func TestConnectCredentials(t *testing.T) {
 		{&wire.ConnectAuth{Token: testToken, Password: testToken}, here, "", "exactly one"},
 		{&wire.ConnectAuth{Token: testToken, DeviceToken: "x"}, here, "", "exactly one"},
 	} {
-		who, e := g.authConnect(tc.auth, tc.from)
-		if who != tc.who || (e == nil) != (tc.msg == "") || e != nil && !strings.Contains(e.Message, tc.msg) {
-			t.Errorf("%+v from %v: %q %v", tc.auth, tc.from, who, e)
+		given, e := g.authConnect(tc.auth, tc.from)
+		if given.who != tc.who || (e == nil) != (tc.msg == "") || e != nil && !strings.Contains(e.Message, tc.msg) {
+			t.Errorf("%+v from %v: %q %v", tc.auth, tc.from, given.who, e)
 		}
 	}
 }

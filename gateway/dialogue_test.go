@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"net"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"openclaw/reload/config"
 	"openclaw/wire"
 )
 
@@ -22,14 +24,17 @@ import (
 //	< PATTERN        the next message it gets; * stands for anything
 //	close CODE TEXT  the next thing it gets is a Close
 //	wait DURATION    time passes
-//	signal NAME      the gateway is told to stop
-//	exit ok|restart  it has ended so
+//	signal NAME      the gateway gets a signal
+//	exit ok          it has ended
+//	restarted        another one has taken over, which later clients talk to
+//	file TEXT        the configuration file is this from now on
 //	asked PATTERN    the model provider (model_test.go) has got the next request
 //	release          the model goes on with what it holds back
 //	bye NAME         a client closes its connection
 //	left             the client of the model's last request has left
 //
-// A configuration «model» is one with that provider.
+// A configuration «model» is one with that provider. $HASH in what is sent is
+// the hash of the configuration file.
 //
 // A word before > and < names a client other than the first. Everything that
 // a line sets off has happened before the next line is looked at.
@@ -94,18 +99,21 @@ type dialogue struct {
 }
 
 func runDialogue(t *testing.T, text string) {
-	config := ""
+	configuration := ""
 	var d *dialogue
 	begin := func() {
 		if d != nil {
 			return
 		}
-		l := newPipeListener()
+		var l *pipeListener // of the newest gateway
 		m := newFakeModel(t)
-		o := withModel(testOptions(t, config), m)
-		o.listen = func(int) ([]net.Listener, error) { return []net.Listener{l}, nil }
+		o := withModel(testOptions(t, configuration), m)
+		o.listen = func(int) ([]net.Listener, error) {
+			l = newPipeListener()
+			return []net.Listener{l}, nil
+		}
 		r := start(t, o)
-		r.dialer = l.dial
+		r.dialer = func(ctx context.Context, network, addr string) (net.Conn, error) { return l.dial(ctx, network, addr) }
 		d = &dialogue{r: r, model: m, clients: map[string]*talker{}}
 	}
 	sc := bufio.NewScanner(strings.NewReader(text))
@@ -118,8 +126,8 @@ func runDialogue(t *testing.T, text string) {
 		synctest.Wait()
 		switch {
 		case word == "config":
-			if config = rest; rest == "model" {
-				config = modelConfig
+			if configuration = rest; rest == "model" {
+				configuration = modelConfig
 			}
 		case word == "asked":
 			if got := next(d.model.asked); !matches(rest, got) {
@@ -143,13 +151,27 @@ func runDialogue(t *testing.T, text string) {
 				t.Fatalf("line %d: %v", n, err)
 			}
 			time.Sleep(pause) // of the bubble's clock
+		case line == "signal SIGHUP":
+			d.r.asks <- Request{Source: rest}
+		case line == "signal SIGUSR1":
+			d.r.asks <- Request{Source: rest, Restart: true}
 		case word == "signal":
 			d.r.stop(Signal{rest})
-		case word == "exit":
-			want := map[string]error{"ok": nil, "restart": ErrRestart}[rest]
-			if err := d.r.wait(); !errors.Is(err, want) {
+		case line == "exit ok":
+			if err := d.r.wait(); err != nil {
 				t.Fatalf("line %d: Run returned %v", n, err)
 			}
+		case word == "restarted":
+			select {
+			case d.r.Gateway = <-d.r.next:
+			default:
+				t.Fatalf("line %d: it has not", n)
+			}
+			d.clients = map[string]*talker{}
+		case word == "file":
+			begin()
+			write(&d.r.opts, rest)
+			d.r.reloader.watcher.(handWatcher).look()
 		case word == "close":
 			if got := d.talker("").take(); !matches(line, got) {
 				t.Fatalf("line %d:\nwant %s\ngot  %s", n, line, got)
@@ -157,6 +179,13 @@ func runDialogue(t *testing.T, text string) {
 		case strings.HasSuffix(word, ">"):
 			begin()
 			c := d.talker(strings.TrimSuffix(word, ">"))
+			if strings.Contains(rest, "$HASH") {
+				raw, err := os.ReadFile(d.r.opts.Paths.ConfigPath)
+				if err != nil {
+					t.Fatalf("line %d: %v", n, err)
+				}
+				rest = strings.ReplaceAll(rest, "$HASH", config.Hash(raw))
+			}
 			if err := c.conn.Send([]byte(rest)); err != nil {
 				t.Fatalf("line %d: %v", n, err)
 			}

@@ -47,9 +47,20 @@ func evShutdown() eventDef[wire.Shutdown] {
 	return eventDef[wire.Shutdown]{eventKind{name: "shutdown", doc: "The gateway is about to stop or restart."}}
 }
 
+func evConfigChanged() eventDef[wire.ConfigChanged] {
+	return eventDef[wire.ConfigChanged]{eventKind{name: "config.changed", scope: wire.ScopeRead, doc: "The configuration file changed; what was applied and what waits."}}
+}
+
+func evConfigRejected() eventDef[wire.ConfigRejected] {
+	return eventDef[wire.ConfigRejected]{eventKind{name: "config.rejected", scope: wire.ScopeRead, doc: "The configuration file cannot be used; the gateway goes on with what it has."}}
+}
+
 // eventTable lists every event that a connection may see after its hello.
 func eventTable() []eventKind {
-	return []eventKind{evAgent().eventKind, evChat().eventKind, evPresence().eventKind, evTick().eventKind, evHealth().eventKind, evShutdown().eventKind}
+	return []eventKind{
+		evAgent().eventKind, evChat().eventKind, evPresence().eventKind, evTick().eventKind, evHealth().eventKind,
+		evShutdown().eventKind, evConfigChanged().eventKind, evConfigRejected().eventKind,
+	}
 }
 
 // event is one occurrence, ready to be framed.

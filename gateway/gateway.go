@@ -15,6 +15,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +29,7 @@ import (
 
 	"openclaw/gateway/agent"
 	"openclaw/gateway/store"
+	"openclaw/reload"
 	"openclaw/reload/config"
 	"openclaw/wire"
 )
@@ -41,9 +43,6 @@ const (
 // stopMargin bounds what follows the grace period: the last answers, closing
 // handshakes and idle HTTP connections.
 const stopMargin = 2500 * time.Millisecond
-
-// ErrRestart is what Run returns when a new Gateway is to take over in this process.
-var ErrRestart = errors.New("restart requested")
 
 // ExitError is an error with the exit code that it means for the process.
 type ExitError struct {
@@ -64,12 +63,19 @@ type Signal struct{ Name string } // "SIGTERM"
 
 func (s Signal) Error() string { return s.Name + " received" }
 
+// Request is what somebody outside asks of a running gateway.
+type Request struct {
+	Source  string // who asks: SIGHUP
+	Restart bool   // else reload
+}
+
 // Options are what the process gives a gateway.
 type Options struct {
 	Paths             config.Paths
-	Load              func() (*config.Loaded, error)                                    // reads the configuration
+	ReadFile          func(path string, limit int64, secret bool) ([]byte, error)       // of config.Source; nil = store.ReadConfigFile
 	PortOverride      int                                                               // --port; 0 = none
 	Bind              string                                                            // --bind; "" = gateway.bind
+	LogLevel          string                                                            // --log-level; "" = logging.level
 	Verbose           bool                                                              // log from debug on
 	Force             bool                                                              // end who holds the port
 	AllowUnconfigured bool                                                              // start without a configuration
@@ -79,8 +85,10 @@ type Options struct {
 	Env               func(string) (string, bool)                                       // nil = an empty environment
 	Dial              func(ctx context.Context, network, addr string) (net.Conn, error) // to model providers; nil = the network
 	Ready             func(addr string)                                                 // called once clients are served
+	Requests          <-chan Request                                                    // served by Run; nil = none come
 
 	listen func(port int) ([]net.Listener, error) // of tests; nil = the network
+	watch  func(reload.Options) watcher           // of tests; nil = reload.NewWatcher
 }
 
 // Gateway is one run of the daemon, from New to the end of Run.
@@ -92,7 +100,10 @@ type Gateway struct {
 	started   time.Time
 	port      int
 	listeners []net.Listener
-	secure    bool // the listeners speak TLS
+	doors     []*door  // below the listeners, where those are of the network
+	from      *Gateway // that this one takes over from; nil once that is gone
+	secure    bool     // the listeners speak TLS
+	cert      atomic.Pointer[tls.Certificate]
 	log       *slog.Logger
 	logs      *logOutput
 	store     *store.Dir
@@ -102,6 +113,7 @@ type Gateway struct {
 	health    *health
 	limiter   *limiter
 	idem      *idempotency
+	reloader  reloader
 	methods   map[string]*method
 	routes    []route
 	server    *http.Server
@@ -110,7 +122,7 @@ type Gateway struct {
 	ctx       context.Context // ends when everything is over, after the drain
 	cancel    context.CancelCauseFunc
 
-	systemEvents systemEvents
+	systemEvents *systemEvents
 
 	current  atomic.Pointer[snapshot] // only Run and New store it
 	stopping atomic.Bool              // new work is refused
@@ -120,8 +132,8 @@ type Gateway struct {
 // snapshot is a configuration and what follows from it, stored as one.
 type snapshot struct {
 	cfg         *config.Config
-	loaded      *config.Loaded
-	credentials credentials
+	loaded      *config.Loaded // that cfg comes from; keys that wait are not in cfg
+	credentials *credentials
 	policy      []byte // of hello
 	served      served
 }
@@ -142,27 +154,52 @@ func New(o Options) (*Gateway, error) {
 	if o.Stderr == nil {
 		o.Stderr = io.Discard
 	}
+	if o.ReadFile == nil {
+		o.ReadFile = store.ReadConfigFile
+	}
+	return build(o, nil)
+}
+
+// build makes a gateway that runs on the configuration as it is now. From the
+// one that it takes over from, if any, it has sockets, state directory and what
+// is remembered of clients; where that one goes on because this one cannot be
+// built, nothing has changed for it.
+func build(o Options, from *Gateway) (*Gateway, error) {
+	g := &Gateway{opts: o, version: versionOf(o.Version), pid: os.Getpid(), started: time.Now(), from: from}
+	g.ctx, g.cancel = context.WithCancelCause(context.Background())
+	g.logs = newLogOutput(g)
+	g.log = slog.New(g.logs.handler())
+	g.followFile() // before it is read
 	loaded, err := o.load()
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = g.bind(loaded.Config)
 	}
-	g := &Gateway{opts: o, version: versionOf(o.Version), pid: os.Getpid(), started: time.Now()}
-	if err := g.bind(loaded.Config); err != nil {
-		return nil, err
+	if err == nil {
+		err = g.prepare(loaded)
 	}
-	if err := g.prepare(loaded); err != nil {
-		g.release()
-		return nil, err
+	switch {
+	case err == nil:
+		return g, nil
+	case from == nil:
+		g.releaseTo(nil)
+	default:
+		g.discard()
+		err = errors.Join(err, from.comeBack())
 	}
-	return g, nil
+	return nil, err
+}
+
+// source is where configurations are read from.
+func (o *Options) source() config.Source {
+	return config.Source{Path: o.Paths.ConfigPath, Env: o.Env, ReadFile: o.ReadFile}
 }
 
 // load reads the configuration, or takes the defaults where there is none and
-// that is allowed.
+// that is allowed. With an error it may still return what could be read.
 func (o *Options) load() (*config.Loaded, error) {
-	loaded, err := o.Load()
+	loaded, err := config.Load(o.source())
 	if errors.Is(err, os.ErrNotExist) && o.AllowUnconfigured {
-		loaded, err = config.Parse(o.Paths.ConfigPath, []byte("{}"), config.Source{Env: o.Env})
+		loaded, err = config.Parse(o.Paths.ConfigPath, []byte("{}"), o.source())
 		if err == nil {
 			loaded.Raw, loaded.Hash = nil, ""
 		}
@@ -171,20 +208,37 @@ func (o *Options) load() (*config.Loaded, error) {
 	case errors.Is(err, os.ErrNotExist):
 		return nil, fail(exitConfig, "no configuration at %s: run `openclaw setup`, or start with --allow-unconfigured", o.Paths.ConfigPath)
 	case err != nil:
-		return nil, &ExitError{exitConfig, err}
-	case loaded.Config.Gateway.Auth.Missing() && !o.AllowUnconfigured:
-		return nil, fail(exitConfig, "%s: gateway.auth.%s is not set: run `openclaw setup`, or set OPENCLAW_GATEWAY_TOKEN", o.Paths.ConfigPath, loaded.Config.Gateway.Auth.Mode)
+		return loaded, &ExitError{exitConfig, err}
 	}
-	return loaded, nil
+	return loaded, o.settle(loaded.Config)
+}
+
+// settle puts what the command line and the environment say in place of what
+// the file does, so that a key which they decide never differs, and refuses a
+// configuration without a secret.
+func (o *Options) settle(c *config.Config) error {
+	if c.Gateway.Auth.Missing() && !o.AllowUnconfigured {
+		return fail(exitConfig, "%s: gateway.auth.%s is not set: run `openclaw setup`, or set OPENCLAW_GATEWAY_TOKEN", o.Paths.ConfigPath, c.Gateway.Auth.Mode)
+	}
+	port, err := config.Port(o.PortOverride, o.Env, c)
+	if err != nil {
+		return &ExitError{exitConfig, err}
+	}
+	c.Gateway.Port = port
+	if o.Bind != "" {
+		c.Gateway.Bind = o.Bind
+	}
+	if o.LogLevel != "" {
+		c.Logging.Level = o.LogLevel
+	}
+	return nil
 }
 
 // prepare does everything after the ports.
 func (g *Gateway) prepare(loaded *config.Loaded) error {
-	dir, err := store.Open(g.opts.Paths.StateDir)
-	if err != nil {
-		return storeError(err)
+	if err := g.takeState(); err != nil {
+		return err
 	}
-	g.store = dir
 	cfg := loaded.Config
 	if cfg.Gateway.Auth.Missing() {
 		if err := g.ownToken(cfg); err != nil {
@@ -199,17 +253,16 @@ func (g *Gateway) prepare(loaded *config.Loaded) error {
 	if err := g.wrapTLS(cfg.Gateway.TLS); err != nil {
 		return &ExitError{exitConfig, err}
 	}
-	g.cliKey = randomID(32)
-	g.ctx, g.cancel = context.WithCancelCause(context.Background())
-	g.logs = newLogOutput(g)
-	g.log = slog.New(g.logs.handler())
-	g.limiter, g.idem = newLimiter(), newIdempotency()
 	g.health = &health{g: g}
 	g.hub = newHub(g.log.With("sub", "hub"), g.ownPresence())
 	g.streams = newStreams(g.hub)
-	g.install(loaded)
+	g.reloader.last.Store(&reloadState{seen: loaded.Hash})
+	g.install(cfg, loaded)
+	if err := g.isolated(cfg); err != nil {
+		return err
+	}
 	g.agents = agent.New(agent.Options{
-		Dir: dir, Config: g.cfg, Workspace: g.opts.Paths.WorkspaceOf, Log: g.log.With("sub", "agent"),
+		Dir: g.store, Config: g.cfg, Workspace: g.opts.Paths.WorkspaceOf, Log: g.log.With("sub", "agent"),
 		Sink: g.streams.sink, Dial: g.opts.Dial,
 	})
 	table := methodTable()
@@ -219,6 +272,22 @@ func (g *Gateway) prepare(loaded *config.Loaded) error {
 	}
 	g.routes = routeTable()
 	g.server = g.newServer()
+	return nil
+}
+
+// takeState opens the state directory and begins to remember, or goes on with
+// what the gateway before this one has: its clients reconnect, and a request
+// that they repeat is still the same.
+func (g *Gateway) takeState() error {
+	if f := g.from; f != nil {
+		g.store, g.cliKey, g.limiter, g.idem, g.systemEvents = f.store, f.cliKey, f.limiter, f.idem, f.systemEvents
+		return nil
+	}
+	dir, err := store.Open(g.opts.Paths.StateDir)
+	if err != nil {
+		return storeError(err)
+	}
+	g.store, g.cliKey, g.limiter, g.idem, g.systemEvents = dir, randomID(32), newLimiter(), newIdempotency(), &systemEvents{}
 	return nil
 }
 
@@ -254,25 +323,39 @@ func (g *Gateway) ownToken(cfg *config.Config) error {
 	return nil
 }
 
-func (g *Gateway) install(loaded *config.Loaded) {
-	cfg := loaded.Config
+// install makes a configuration the current one. Only New and Run's goroutine call it.
+func (g *Gateway) install(cfg *config.Config, loaded *config.Loaded) {
 	s := &snapshot{
 		cfg: cfg, loaded: loaded, credentials: newCredentials(cfg.Gateway.Auth, g.cliKey),
 		served: g.servedNames(cfg), policy: policyOf(cfg),
 	}
+	old := g.current.Load()
+	if old != nil && old.credentials.equal(s.credentials) {
+		s.credentials = old.credentials
+	}
 	g.current.Store(s)
 	g.logs.configure(cfg, g.opts.Verbose, g.cliKey)
+	if old != nil && old.credentials != s.credentials {
+		old.credentials.revoke()
+		g.hub.expel(old.credentials)
+	}
 }
 
 // Run serves until ctx ends, whose cause says why, or a task fails. It lets
-// running turns finish within the grace period and releases everything.
-func (g *Gateway) Run(ctx context.Context) error {
-	defer g.release()
+// running turns finish within the grace period and releases everything. After
+// a restart it returns the gateway that is to run next: what is new about that
+// one has been proven, its ports are bound.
+func (g *Gateway) Run(ctx context.Context) (next *Gateway, err error) {
+	defer func() { g.releaseTo(next) }()
+	g.from = nil
 	harden(g.log)
 	if err := g.announce(); err != nil { // the ports are bound: whoever comes now waits a moment
-		return &ExitError{exitFailed, err}
+		return nil, &ExitError{exitFailed, err}
 	}
 	tasks := newGroup(g.ctx)
+	for _, d := range g.doors {
+		d.open()
+	}
 	for _, l := range g.listeners {
 		tasks.start("listener "+l.Addr().String(), func(context.Context) error {
 			if err := g.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -283,37 +366,54 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	tick := g.cfg().Gateway.Limits.TickIntervalMs.Duration()
 	tasks.start("hub", func(ctx context.Context) error { return g.hub.run(ctx, tick, g.health.refresh) })
+	tasks.start("configuration watcher", g.reloader.watcher.Run)
 	if g.opts.Ready != nil {
 		g.opts.Ready(g.dialAddr())
 	}
 
-	reason, restart := "gateway failed", false
-	select {
-	case <-tasks.ctx.Done():
-	case <-ctx.Done():
-		reason = "gateway stopping"
-		var sig Signal
-		if errors.As(context.Cause(ctx), &sig) {
-			reason, restart = sig.Error(), sig.Name == "SIGUSR1"
+	var reason string
+	reason, next = g.serve(ctx, tasks)
+	g.log.Info("stopping", "reason", reason)
+	g.drain(reason, next != nil)
+	g.cancel(errStopping)
+	err = tasks.wait()
+	if next != nil && (err != errStopping || ctx.Err() != nil) {
+		next.discard()
+		next = nil
+	}
+	if err != errStopping {
+		return nil, &ExitError{exitFailed, err}
+	}
+	return next, nil
+}
+
+// serve answers who wants a reload or a restart, until something ends this
+// gateway: it returns what, and the gateway that is to run next, if any.
+func (g *Gateway) serve(ctx context.Context, tasks *group) (reason string, next *Gateway) {
+	for next == nil {
+		select {
+		case r := <-g.opts.Requests:
+			reason, next = g.request(r)
+		case r := <-g.reloader.requests:
+			reason, next = restarting, g.reload(r)
+		case <-tasks.ctx.Done():
+			return "gateway failed", nil
+		case <-ctx.Done():
+			var sig Signal
+			if errors.As(context.Cause(ctx), &sig) {
+				return sig.Error(), nil
+			}
+			return "gateway stopping", nil
 		}
 	}
-	g.log.Info("stopping", "reason", reason)
-	g.drain(reason, restart)
-	g.cancel(errStopping)
-	if err := tasks.wait(); err != errStopping {
-		return &ExitError{exitFailed, err}
-	}
-	if restart {
-		return ErrRestart
-	}
-	return nil
+	return reason, next
 }
 
 // announce tells the CLI and the log where the gateway is.
 func (g *Gateway) announce() error {
 	if err := g.store.Publish(store.Instance{
 		PID: g.pid, Port: g.port, Addr: g.dialAddr(), TLS: g.secure, Version: g.version,
-		StartedAt: g.started.UnixMilli(), CLIKey: g.cliKey,
+		StartedAt: g.started.UnixMilli(), ConfigPath: g.opts.Paths.ConfigPath, CLIKey: g.cliKey,
 	}); err != nil {
 		return err
 	}
@@ -362,18 +462,30 @@ func (g *Gateway) drain(reason string, restart bool) {
 	}
 }
 
-// release gives back what New took, in the opposite order.
-func (g *Gateway) release() {
-	if g.cancel != nil {
-		g.cancel(nil)
-	}
+// releaseTo gives back what New took, in the opposite order, but for what the
+// next gateway goes on with.
+func (g *Gateway) releaseTo(next *Gateway) {
+	g.cancel(nil)
 	for _, l := range g.listeners {
 		l.Close() // a second time after the server's
 	}
-	if g.logs != nil {
-		g.logs.close()
-	}
-	if g.store != nil {
+	g.logs.close()
+	if g.store != nil && next == nil {
 		g.store.Close()
 	}
+}
+
+// discard gives back a gateway that was built and is not to run. What it
+// shares with the one that it would have taken over from stays there.
+func (g *Gateway) discard() {
+	g.cancel(nil)
+	for _, l := range g.listeners {
+		if len(g.doors) == 0 {
+			l.Close()
+		}
+	}
+	for _, d := range g.doors {
+		d.drop()
+	}
+	g.logs.close()
 }

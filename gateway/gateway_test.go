@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"openclaw/gateway/store"
+	"openclaw/reload"
 	"openclaw/reload/config"
 	"openclaw/wire"
 )
@@ -98,6 +99,8 @@ type running struct {
 	dialer func(ctx context.Context, network, addr string) (net.Conn, error)
 	stderr *syncBuffer
 	stop   context.CancelCauseFunc
+	asks   chan Request
+	next   chan *Gateway // that took over, in their order
 	done   chan error
 	conns  []*wire.Conn // closed at the end, so that no goodbye waits for an answer
 }
@@ -108,32 +111,52 @@ func testOptions(t testing.TB, text string) Options {
 	if text == "" {
 		text = `{gateway:{auth:{token:"` + testToken + `"}}}`
 	}
-	state := filepath.Join(t.TempDir(), "state")
-	paths := config.Paths{StateDir: state, ConfigPath: filepath.Join(state, "openclaw.json"), Workspace: filepath.Join(state, "workspace")}
+	dir := t.TempDir()
+	state := filepath.Join(dir, "state")
+	paths := config.Paths{StateDir: state, ConfigPath: filepath.Join(dir, "openclaw.json"), Workspace: filepath.Join(state, "workspace")}
+	if err := os.WriteFile(paths.ConfigPath, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	return Options{
 		Paths:   paths,
-		Load:    func() (*config.Loaded, error) { return config.Parse("openclaw.json", []byte(text), config.Source{}) },
 		Stderr:  &syncBuffer{},
 		Version: "1.2.3-test",
 		listen: func(int) ([]net.Listener, error) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			return []net.Listener{l}, err
 		},
+		watch: func(w reload.Options) watcher { return handWatcher{w.Look} }, // the kernel's has no fake clock
 	}
 }
+
+// handWatcher is a watcher that looks when a test says so.
+type handWatcher struct{ look func() }
+
+func (handWatcher) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+func (handWatcher) Method() string { return "hand" }
 
 // start runs a gateway until the test ends.
 func start(t testing.TB, o Options) *running {
 	t.Helper()
-	ready := make(chan string, 1)
-	o.Ready = func(addr string) { ready <- addr }
+	ready, asks := make(chan string, 1), make(chan Request)
+	o.Ready, o.Requests = func(addr string) { ready <- addr }, asks
 	g, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancelCause(context.Background())
-	r := &running{Gateway: g, t: t, stderr: o.Stderr.(*syncBuffer), stop: stop, done: make(chan error, 1)}
-	go func() { r.done <- g.Run(ctx) }()
+	r := &running{Gateway: g, t: t, stderr: o.Stderr.(*syncBuffer), stop: stop, asks: asks, next: make(chan *Gateway, 8), done: make(chan error, 1)}
+	go func() {
+		g, err := g.Run(ctx)
+		for ; err == nil && g != nil; g, err = g.Run(ctx) {
+			r.next <- g
+		}
+		r.done <- err
+	}()
 	select {
 	case r.addr = <-ready:
 	case err := <-r.done:
@@ -293,7 +316,7 @@ func TestStartPublishesAndStops(t *testing.T) {
 func TestRestart(t *testing.T) {
 	r := start(t, testOptions(t, ""))
 	c := r.connect()
-	r.stop(Signal{"SIGUSR1"})
+	r.asks <- Request{Source: "SIGUSR1", Restart: true}
 	msg := r.until(c, `"shutdown"`)
 	if !strings.Contains(msg, `"reason":"SIGUSR1 received"`) || !strings.Contains(msg, `"restartExpectedMs":1500`) {
 		t.Errorf("shutdown event: %s", msg)
@@ -301,20 +324,23 @@ func TestRestart(t *testing.T) {
 	if ce := r.closed(c); ce.Code != wire.CloseRestart {
 		t.Errorf("closed with %v", ce)
 	}
-	if err := r.wait(); !errors.Is(err, ErrRestart) {
-		t.Errorf("Run: %v", err)
+	select {
+	case g := <-r.next:
+		r.addr = g.dialAddr()
+	case err := <-r.done:
+		t.Fatalf("Run: %v", err)
 	}
+	r.connect()
 }
 
 func TestUnusableConfiguration(t *testing.T) {
-	missing := func() (*config.Loaded, error) { return nil, os.ErrNotExist }
 	for name, tc := range map[string]struct {
 		edit func(*Options)
 		want string
 	}{
-		"no file":   {func(o *Options) { o.Load = missing }, "run `openclaw setup`"},
-		"no secret": {func(o *Options) { *o = withText(*o, `{}`) }, "gateway.auth.token is not set"},
-		"bad file":  {func(o *Options) { *o = withText(*o, `{gateway:{prot:1}}`) }, "gateway.prot"},
+		"no file":   {func(o *Options) { os.Remove(o.Paths.ConfigPath) }, "run `openclaw setup`"},
+		"no secret": {func(o *Options) { write(o, `{}`) }, "gateway.auth.token is not set"},
+		"bad file":  {func(o *Options) { write(o, `{gateway:{prot:1}}`) }, "gateway.prot"},
 		"bad port":  {func(o *Options) { o.PortOverride = 65500 }, "65500"},
 		"loose state": {func(o *Options) {
 			os.Mkdir(o.Paths.StateDir, 0o755)
@@ -326,7 +352,7 @@ func TestUnusableConfiguration(t *testing.T) {
 			tc.edit(&o)
 			g, err := New(o)
 			if err == nil {
-				g.release()
+				g.releaseTo(nil)
 			}
 			if exitCode(err) != 78 || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("exit %d: %v", exitCode(err), err)
@@ -335,15 +361,17 @@ func TestUnusableConfiguration(t *testing.T) {
 	}
 }
 
-func withText(o Options, text string) Options {
-	o.Load = func() (*config.Loaded, error) { return config.Parse("openclaw.json", []byte(text), config.Source{}) }
-	return o
+// write puts a text into the configuration file.
+func write(o *Options, text string) {
+	if err := os.WriteFile(o.Paths.ConfigPath, []byte(text), 0o600); err != nil {
+		panic(err)
+	}
 }
 
 // TestAllowUnconfigured starts on defaults, with a token that stays the same.
 func TestAllowUnconfigured(t *testing.T) {
 	o := testOptions(t, "")
-	o.Load = func() (*config.Loaded, error) { return nil, os.ErrNotExist }
+	os.Remove(o.Paths.ConfigPath)
 	o.AllowUnconfigured = true
 	var tokens []string
 	for range 2 {

@@ -128,7 +128,10 @@ func (g *Gateway) healthSnapshot(now time.Time) wire.Health {
 	s := wire.Health{
 		OK: true, Ts: now.UnixMilli(), Channels: map[string]any{}, ChannelOrder: []string{}, ChannelLabels: map[string]string{},
 		HeartbeatSeconds: heartbeatSecs, DefaultAgentID: cfg.DefaultAgentID(), Agents: []wire.AgentHealth{},
-		Sessions: wire.SessionsHealth{Recent: []wire.SessionRecent{}},
+		Sessions: wire.SessionsHealth{Recent: []wire.SessionRecent{}}, ConfigReload: &wire.HealthReload{HotReloadStatus: "active"},
+	}
+	if cfg.Gateway.HotReload.Mode == "off" {
+		s.ConfigReload.HotReloadStatus = "off"
 	}
 	for _, a := range cfg.AgentList() {
 		of := wire.SessionsHealth{Recent: []wire.SessionRecent{}}

@@ -110,14 +110,17 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request, snap *snapshot, 
 		refuse(http.StatusMethodNotAllowed, "invalid_request_error", "Method Not Allowed").write(w)
 		return
 	}
-	var who principal
+	var given grant
 	if rt.auth || len(r.Header["Authorization"]) > 0 {
 		var e *httpError
-		if who, e = g.authorize(r, from); e != nil && rt.auth {
+		if given, e = g.authorize(r, from); e != nil && rt.auth {
 			w.Header().Set("Connection", "close") // who is not let in holds no place
 			e.write(w)
 			return
 		}
+		ctx, cancel := given.within(r.Context())
+		defer cancel(nil)
+		r = r.WithContext(ctx)
 	}
 	if enc := r.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
 		refuse(http.StatusUnsupportedMediaType, "invalid_request_error", "Content-Encoding is not supported").write(w)
@@ -132,7 +135,7 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request, snap *snapshot, 
 		return
 	}
 	r.Body = &body{ReadCloser: http.MaxBytesReader(w, r.Body, limit), ctl: http.NewResponseController(w)}
-	rt.handler(g, w, r, who)
+	rt.handler(g, w, r, given.who)
 }
 
 // body is a request body that must keep coming: a client that sends less than

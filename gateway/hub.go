@@ -289,6 +289,18 @@ func (h *hub) goodbye(v wire.Shutdown) {
 	send(to, e)
 }
 
+// expel makes all leave whom some credentials let in.
+func (h *hub) expel(creds *credentials) {
+	h.mu.Lock()
+	all := h.everyoneLocked()
+	h.mu.Unlock()
+	for _, p := range all {
+		if p.grant.creds == creds {
+			p.expel()
+		}
+	}
+}
+
 // send sends an event to the peers among some whose scopes allow it, framed
 // once per dialect. A peer that cannot take it is closed by its own connection.
 func send(to []*peer, e event) {

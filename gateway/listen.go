@@ -33,32 +33,37 @@ func (e *portTaken) Unwrap() error { return e.err }
 
 // bind listens on the base port, on every address of the configuration.
 func (g *Gateway) bind(cfg *config.Config) error {
-	port, err := config.Port(g.opts.PortOverride, g.opts.Env, cfg)
-	if err != nil {
-		return &ExitError{exitConfig, err}
-	}
-	listen := g.opts.listen
+	var err error
+	port, listen := cfg.Gateway.Port, g.opts.listen
 	if listen == nil {
-		hosts, err := bindHosts(cfg, g.opts.Bind)
+		hosts, err := bindHosts(cfg.Gateway)
 		if err != nil {
 			return &ExitError{exitConfig, err}
 		}
-		listen = func(port int) ([]net.Listener, error) { return listenAll(hosts, port) }
+		listen = func(port int) ([]net.Listener, error) { return listenAll(hosts, port, g.doorAt) }
 	}
 	if inEnv, _ := g.opts.Env("OPENCLAW_GATEWAY_PORT"); g.opts.Dev && g.opts.PortOverride == 0 && inEnv == "" {
-		if cfg.Gateway.Port == config.DefaultPort {
+		if port == config.DefaultPort {
 			port = config.DevPort
 		}
-		g.listeners, g.port, err = listenDev(listen, port, g.keptPort())
+		g.listeners, g.port, err = listenDev(listen, g.occupied(cfg), port, g.keptPort())
 	} else {
 		g.listeners, err = listen(port)
 		g.port = port
 	}
 	var taken *portTaken
+	if errors.As(err, &taken) && g.from != nil && g.from.stepAside(port) {
+		g.listeners, err = listen(port) // what was in the way may have been our own
+	}
 	if errors.As(err, &taken) {
 		err = g.conflict(taken, port, listen)
 	}
 	if err == nil {
+		for _, l := range g.listeners {
+			if d, ok := l.(*door); ok {
+				g.doors = append(g.doors, d)
+			}
+		}
 		if a, ok := g.listeners[0].Addr().(*net.TCPAddr); ok {
 			g.port = a.Port
 		}
@@ -71,20 +76,39 @@ func (g *Gateway) bind(cfg *config.Config) error {
 	return &ExitError{exitFailed, err}
 }
 
-// bindHosts are the addresses of gateway.bind. Loopback is both families.
-func bindHosts(cfg *config.Config, override string) ([]string, error) {
-	mode := cfg.Gateway.Bind
-	if override != "" {
-		mode = override
+// doorAt listens on one address, or shares the socket of the gateway that this
+// one takes over from.
+func (g *Gateway) doorAt(network, addr string) (net.Listener, error) {
+	if g.from != nil {
+		for _, d := range g.from.doors {
+			if d.addr == addr && d.there() {
+				return d.share(), nil
+			}
+		}
 	}
+	l, err := listenOn(network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return newDoor(addr, l), nil
+}
+
+func listenOn(network, addr string) (net.Listener, error) {
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false) // walks around rules that the kernel has for TCP
+	return lc.Listen(context.Background(), network, addr)
+}
+
+// bindHosts are the addresses of gateway.bind. Loopback is both families.
+func bindHosts(c config.Gateway) ([]string, error) {
 	loopback := []string{"127.0.0.1", "::1"}
-	switch mode {
+	switch c.Bind {
 	case "loopback", "auto":
 		return loopback, nil
 	case "lan":
 		return []string{"0.0.0.0"}, nil
 	case "custom":
-		a, err := netip.ParseAddr(cfg.Gateway.CustomBindHost)
+		a, err := netip.ParseAddr(c.CustomBindHost)
 		if err != nil {
 			return nil, errors.New("gateway.customBindHost: must be an IP address when gateway.bind is custom")
 		}
@@ -117,7 +141,7 @@ func tailnetAddr() (netip.Addr, error) {
 
 // listenAll listens on all hosts or on none. Where the system has no IPv6, ::1
 // is left out.
-func listenAll(hosts []string, port int) ([]net.Listener, error) {
+func listenAll(hosts []string, port int, open func(network, addr string) (net.Listener, error)) ([]net.Listener, error) {
 	var out []net.Listener
 	for _, host := range hosts {
 		addr := net.JoinHostPort(host, strconv.Itoa(port))
@@ -125,9 +149,7 @@ func listenAll(hosts []string, port int) ([]net.Listener, error) {
 		if strings.Contains(host, ":") {
 			network = "tcp6"
 		}
-		var lc net.ListenConfig
-		lc.SetMultipathTCP(false) // walks around rules that the kernel has for TCP
-		l, err := lc.Listen(context.Background(), network, addr)
+		l, err := open(network, addr)
 		switch {
 		case err == nil:
 			out = append(out, l)
@@ -152,15 +174,20 @@ func noIPv6(err error) bool {
 	return errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EPROTONOSUPPORT)
 }
 
+// closeAll gives listeners back on which nothing was accepted.
 func closeAll(ls []net.Listener) {
 	for _, l := range ls {
-		l.Close()
+		if d, ok := l.(*door); ok {
+			d.drop()
+		} else {
+			l.Close()
+		}
 	}
 }
 
-// listenDev listens on the first block of ports that is wholly free: the kept
-// one, then upwards from base in steps that keep CDP ranges apart.
-func listenDev(listen func(int) ([]net.Listener, error), base, kept int) ([]net.Listener, int, error) {
+// listenDev listens on the first block of ports that is wholly free and not
+// occupied: the kept one, then upwards from base in steps that keep CDP ranges apart.
+func listenDev(listen func(int) ([]net.Listener, error), occupied func(int) error, base, kept int) ([]net.Listener, int, error) {
 	ports := make([]int, 0, devBlocks+1)
 	if kept > base && (kept-base)%config.DevPortStep == 0 {
 		ports = append(ports, kept)
@@ -173,6 +200,10 @@ func listenDev(listen func(int) ([]net.Listener, error), base, kept int) ([]net.
 		block, err := config.Block(port)
 		if err != nil {
 			break
+		}
+		if err := occupied(port); err != nil {
+			last = err
+			continue
 		}
 		ls, err := listen(port)
 		var taken *portTaken

@@ -156,7 +156,7 @@ func TestDevPort(t *testing.T) {
 		if want := config.DevPort + 2*config.DevPortStep; g.port != want {
 			t.Errorf("port %d, asked for %v", g.port, asked)
 		}
-		g.release()
+		g.releaseTo(nil)
 		clear(taken) // the kept one is used although the first is free again
 	}
 }
@@ -176,7 +176,11 @@ func TestBindHosts(t *testing.T) {
 		if err != nil {
 			t.Fatal(tc.text, err)
 		}
-		hosts, err := bindHosts(l.Config, tc.override)
+		o := Options{Bind: tc.override, AllowUnconfigured: true, Env: func(string) (string, bool) { return "", false }}
+		if err := o.settle(l.Config); err != nil {
+			t.Fatal(err)
+		}
+		hosts, err := bindHosts(l.Config.Gateway)
 		got := strings.Join(hosts, " ")
 		if err != nil {
 			got = "error"
@@ -233,6 +237,45 @@ func TestTLS(t *testing.T) {
 	}
 	if serials[0] != serials[1] {
 		t.Error("a new certificate at each start")
+	}
+}
+
+// TestTLSRenewal serves a renewed certificate once a reload is asked for, and
+// the old one as long as the new one cannot be read.
+func TestTLSRenewal(t *testing.T) {
+	o := testOptions(t, `{gateway:{auth:{token:"`+testToken+`"},tls:{enabled:true,autoGenerate:true}}}`)
+	r := start(t, o)
+	serial := func() string {
+		c, err := tls.Dial("tcp", r.addr, &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		return c.ConnectionState().PeerCertificates[0].SerialNumber.String()
+	}
+	reload := func() {
+		if out, err := r.askReload(t.Context(), reloadRequest{source: fromAsked}); err != nil || out.err != nil {
+			t.Fatal(err, out.err)
+		}
+	}
+	first := serial()
+	key := filepath.Join(o.Paths.StateDir, keyName)
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(key, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	reload()
+	if serial() != first || !strings.Contains(r.stderr.String(), "keeps the old certificate") {
+		t.Errorf("a certificate that cannot be read: %s", r.stderr)
+	}
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	reload()
+	if serial() == first {
+		t.Error("the new certificate is not served")
 	}
 }
 

@@ -155,7 +155,7 @@ func (g *Gateway) startOnce(ctx context.Context, p *peer, method, key string, pa
 	if err != nil {
 		return nil, false, err
 	}
-	v, err, replayed := g.idem.do(p.who, method, key, raw, func() (any, error) {
+	v, err, replayed := g.idem.do(p.grant.who, method, key, raw, func() (any, error) {
 		ours := false
 		events := g.systemEvents.take()
 		accepted := t.Accepted

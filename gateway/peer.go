@@ -24,6 +24,9 @@ const (
 // Before connect a client may send little, and for a short time.
 const preAuthLimit = 64 << 10
 
+// expelAfter bounds the farewell of a client whose secret was revoked.
+const expelAfter = 500 * time.Millisecond
+
 // maxKeptFrame bounds the scratch space that is kept for the next answer.
 const maxKeptFrame = 16 << 10
 
@@ -48,7 +51,7 @@ type peer struct {
 
 	// Set at hello, only read afterwards.
 	dialect dialect
-	who     principal
+	grant   grant
 	scopes  wire.Scopes
 	id      string // of the connection, for logs
 	ctx     context.Context
@@ -124,13 +127,13 @@ func (p *peer) handshake() bool {
 	if g.stopping.Load() {
 		return p.refuse(req.ID, stopping(), wire.CloseTryLater)
 	}
-	who, refused := g.authConnect(in.Auth, p.from)
+	given, refused := g.authConnect(in.Auth, p.from)
 	if refused != nil {
 		g.log.Debug("connect refused", "addr", p.from.addr, "err", refused.Message)
 		return p.refuse(req.ID, refused, wire.ClosePolicy)
 	}
 	limits := g.cfg().Gateway.Limits
-	p.dialect, p.who, p.scopes, p.id = d, who, wire.AllScopes(), nonce
+	p.dialect, p.grant, p.scopes, p.id = d, given, wire.AllScopes(), nonce
 	p.ctx, p.cancel = context.WithCancelCause(g.ctx)
 	if !g.hub.admit(p, limits.MaxConnections) {
 		return p.refuse(req.ID, wire.Unavailable("too many connections"), wire.CloseTryLater)
@@ -139,6 +142,9 @@ func (p *peer) handshake() bool {
 	p.conn.SetLimit(limits.MaxPayload, limits.MaxBufferedBytes)
 	p.conn.Send(wire.AppendResponse(nil, req.ID, d.hello(g, p)))
 	g.hub.join(p)
+	if given.creds != nil && given.creds.revoked.Err() != nil { // before the hub knew of p
+		p.expel()
+	}
 	g.log.Debug("connected", "peer", p.id, "addr", p.from.addr)
 	return true
 }
@@ -204,6 +210,14 @@ func (p *peer) leave(restart bool) {
 	} else {
 		p.cancel(errStopping)
 	}
+}
+
+// expel ends the connection and all that runs on it: the secret that opened it
+// is no longer the gateway's. A client that does not take the Close is cut off.
+func (p *peer) expel() {
+	p.cancel(errRevoked)
+	p.conn.Close(wire.ClosePolicy, errRevoked.Error())
+	time.AfterFunc(expelAfter, p.conn.Drop)
 }
 
 func (p *peer) leaveIfAsked() {

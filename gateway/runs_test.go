@@ -119,8 +119,8 @@ func TestEventScopes(t *testing.T) {
 	}{
 		{nil, "tick health shutdown"},
 		{wire.Scopes{wire.ScopeApprovals}, "tick health shutdown"},
-		{wire.Scopes{wire.ScopeRead}, "agent chat presence tick health shutdown"},
-		{wire.Scopes{wire.ScopeAdmin}, "agent chat presence tick health shutdown"},
+		{wire.Scopes{wire.ScopeRead}, "agent chat presence tick health shutdown config.changed config.rejected"},
+		{wire.Scopes{wire.ScopeAdmin}, "agent chat presence tick health shutdown config.changed config.rejected"},
 	} {
 		for _, kind := range eventTable() {
 			send([]*peer{{conn: p.conn, dialect: p.dialect, scopes: tc.scopes}}, event{eventKind: kind, payload: []byte("{}")})

@@ -32,19 +32,29 @@ func (g *Gateway) wrapTLS(c config.TLS) error {
 	if !c.Enabled {
 		return nil
 	}
-	cert, err := g.certificate(c)
-	if err != nil {
-		return fmt.Errorf("gateway.tls: %w", err)
+	if err := g.readCertificate(c); err != nil {
+		return err
 	}
 	conf := &tls.Config{
-		Certificates: []tls.Certificate{cert},
-		MinVersion:   tls.VersionTLS12,
-		NextProtos:   []string{"http/1.1"}, // HTTP/2 could not be upgraded to WebSocket
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return g.cert.Load(), nil },
+		MinVersion:     tls.VersionTLS12,
+		NextProtos:     []string{"http/1.1"}, // HTTP/2 could not be upgraded to WebSocket
 	}
 	for i, l := range g.listeners {
 		g.listeners[i] = tls.NewListener(l, conf)
 	}
 	g.secure = true
+	return nil
+}
+
+// readCertificate makes connections from now on use the certificate as it is
+// on disk: one that is renewed keeps its name.
+func (g *Gateway) readCertificate(c config.TLS) error {
+	cert, err := g.certificate(c)
+	if err != nil {
+		return fmt.Errorf("gateway.tls: %w", err)
+	}
+	g.cert.Store(&cert)
 	return nil
 }
 

@@ -16,16 +16,17 @@ import (
 
 // gatewayReport is what gateway status prints with --json.
 type gatewayReport struct {
-	OK        bool          `json:"ok"` // the probe got its answer, or none was asked for
-	Profile   string        `json:"profile"`
-	StateDir  string        `json:"stateDir"`
-	Service   serviceReport `json:"service"`
-	Process   processReport `json:"process"`
-	RPC       *rpcReport    `json:"rpc,omitempty"` // absent with --no-probe
-	Config    configReport  `json:"config"`
-	LastError *logLine      `json:"lastError,omitempty"` // the newest in the log
-	Deep      *deepReport   `json:"deep,omitempty"`      // with --deep
-	Error     *errorReport  `json:"error,omitempty"`     // why ok is false
+	OK        bool               `json:"ok"` // the probe got its answer, or none was asked for
+	Profile   string             `json:"profile"`
+	StateDir  string             `json:"stateDir"`
+	Service   serviceReport      `json:"service"`
+	Process   processReport      `json:"process"`
+	RPC       *rpcReport         `json:"rpc,omitempty"` // absent with --no-probe
+	Config    configReport       `json:"config"`
+	LastError *logLine           `json:"lastError,omitempty"` // the newest in the log
+	Deep      *deepReport        `json:"deep,omitempty"`      // with --deep, from the gateway
+	Others    []config.Neighbour `json:"others,omitzero"`     // with --deep, from files
+	Error     *errorReport       `json:"error,omitempty"`     // why ok is false
 }
 
 // serviceReport says which supervisor runs the gateway. This version installs
@@ -92,6 +93,9 @@ func gatewayStatus(ctx context.Context, e *Env, a *Args) error {
 	}
 	if err != nil {
 		r.Process.Error = err.Error()
+	}
+	if a.Has("deep") {
+		r.Others = e.others(p, i.Port)
 	}
 	var status wire.Status
 	if !a.Has("no-probe") {
@@ -192,6 +196,60 @@ func (r *gatewayReport) print(e *Env, status *wire.Status) {
 			time.Duration(d.Limits.TickIntervalMs)*time.Millisecond))
 		e.field("tools", strings.Join(d.Limits.Tools, ", ")+", sandbox "+d.Limits.Sandbox)
 	}
+	if r.Others != nil {
+		e.printOthers(r.Others)
+	}
+}
+
+// others are the other gateways of this user on this host, running or not,
+// compared with the profile's, whose port is 0 when it does not run.
+func (e *Env) others(p config.Paths, port int) []config.Neighbour {
+	cfg := config.Default()
+	if l, _ := e.Load(p.ConfigPath); l != nil {
+		cfg = l.Config
+		if port == 0 && !p.Dev { // which looks for a free block by itself
+			port, _ = config.Port(0, e.Lookup, cfg)
+		}
+	}
+	list := []config.Neighbour{}
+	self := p.Instance(cfg, port)
+	for _, s := range store.Neighbours(p.Home) {
+		n := config.Neighbour{StateDir: s.Path, ConfigPath: s.ConfigPath, Running: s.Running, PID: s.PID, Port: s.Port, Version: s.Version}
+		if s.Err != nil {
+			n.Error = s.Err.Error()
+		}
+		if p.Meet(self, &n, config.Source{Env: e.Lookup, ReadFile: store.ReadConfigFile}) {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+func (e *Env) printOthers(list []config.Neighbour) {
+	if len(list) == 0 {
+		e.field("others", "no other gateway of this user")
+	}
+	name := "others"
+	for _, n := range list {
+		what := n.StateDir
+		if n.Profile != "" {
+			what = "profile " + n.Profile
+		}
+		switch {
+		case n.Running:
+			what += fmt.Sprintf(": running, pid %d, port %d, version %s", n.PID, n.Port, n.Version)
+		case n.Port != 0:
+			what += fmt.Sprintf(": configured, not running, port %d", n.Port)
+		default:
+			what += ": configured, not running"
+		}
+		e.field(name, what)
+		name = ""
+		e.field(name, n.Error)
+		for _, o := range n.Shares {
+			e.verdict(name, red, "shared", ": "+o.Text)
+		}
+	}
 }
 
 // inspect reads a configuration for a report.
@@ -225,10 +283,17 @@ func status(ctx context.Context, e *Env, a *Args) error {
 		for _, r := range s.Sessions.Recent {
 			e.field("", fmt.Sprintf("%s, %s, %d tokens", r.Key, e.ago(r.UpdatedAt), r.TotalTokens))
 		}
-		if c := s.Config; c != nil && c.LastError != "" {
-			e.field("config", c.LastError)
-		} else if c != nil && len(c.Pending) > 0 {
-			e.field("config", "waits for a restart: "+strings.Join(c.Pending, ", "))
+		if c := s.Config; c != nil {
+			lines := []string{c.LastError}
+			if len(c.Pending) > 0 {
+				lines = append(lines, "waits for "+e.Command("gateway reload")+": "+strings.Join(c.Pending, ", "))
+			}
+			if len(c.Applied) > 0 {
+				lines = append(lines, "applied "+e.ago(c.AppliedAt)+": "+strings.Join(c.Applied, ", "))
+			}
+			for _, line := range lines {
+				e.field("config", line)
+			}
 		}
 		return nil
 	})

@@ -75,7 +75,7 @@ func TestParse(t *testing.T) {
 		{"gatway", `unknown command "gatway" (did you mean gateway?)`},
 		{"gateway state", `unknown command "gateway state" (did you mean gateway status?)`},
 		{"gateway stauts", `unknown command "gateway stauts" (did you mean gateway status?)`},
-		{"config", "config: which one? show, get, validate, file, schema"},
+		{"config", "config: which one? show, get, validate, file, schema, set, unset, patch, diff"},
 		{"config sho", `unknown command "config sho" (did you mean config show?)`},
 		{"xyzzy", `unknown command "xyzzy"`},
 		{"health --timout 5", `health: unknown flag "--timout" (did you mean --timeout?)`},

@@ -20,17 +20,21 @@ func commands() []Command {
 		Flag{Name: "thinking", Value: "LEVEL", Doc: "How hard a model that thinks should think."},
 		seconds,
 	)...)
+	edit := []Flag{json, {Name: "dry-run", Doc: "Only say what would change."},
+		{Name: "base-hash", Value: "HASH", Doc: "Only if the file still has this SHA-256."},
+		{Name: "allow-shrink", Doc: "Also if almost nothing of the file would be left."}}
 	session := func(doc string) string { return doc + " SESSION is a key, an id or a label." }
 	return []Command{
 		{Path: "gateway status", Aliases: []string{"gateway probe", "daemon status"}, Doc: "Show the process, the port, a probe, the configuration and the last error.",
 			Flags: clientFlags(
-				Flag{Name: "deep", Doc: "Also ask for connections, health and limits."},
+				Flag{Name: "deep", Doc: "Also ask for connections, health and limits, and list your other gateways."},
 				Flag{Name: "no-probe", Doc: "Only look at files, do not connect."}), Run: gatewayStatus},
 		{Path: "gateway ports", Doc: "List the ports of the gateway, from its base port.",
 			Flags: []Flag{json, {Name: "port", Value: "PORT", Doc: "The base port, instead of the profile's."}}, Run: ports},
 		{Path: "gateway auth-token", Doc: "Hand the gateway's secret to another program over a pipe.",
 			Flags: []Flag{json, {Name: "header", Doc: "As an Authorization header, for curl -H @-."},
 				{Name: "show-secrets", Doc: "Also on a terminal."}}, Run: authToken},
+		{Path: "gateway reload", Aliases: []string{"daemon reload"}, Doc: "Have the gateway read its configuration now and apply what changed.", Flags: clientFlags(), Run: gatewayReload},
 
 		{Path: "status", Doc: "Show what the running gateway is doing.",
 			Flags: clientFlags(Flag{Name: "all", Ignored: "all is always shown"}, Flag{Name: "deep", Ignored: "openclaw gateway status --deep shows more"}), Run: status},
@@ -84,6 +88,10 @@ func commands() []Command {
 			Flags: []Flag{json, {Name: "strict", Doc: "Warnings are problems too."}}, Run: configValidate},
 		{Path: "config file", Doc: "Print where the configuration is.", Flags: []Flag{json}, Run: configFile},
 		{Path: "config schema", Doc: "Print the JSON Schema of the configuration.", Flags: []Flag{json}, Run: configSchema},
+		{Path: "config set", Args: "PATH VALUE", Doc: "Put a value into the file, the rest of which stays as it is written; with - the value is read from stdin.", Flags: edit, Run: configSet},
+		{Path: "config unset", Args: "PATH", Doc: "Take a key or an element out of the file.", Flags: edit, Run: configUnset},
+		{Path: "config patch", Args: "[FILE]", Doc: "Merge a partial configuration (RFC 7396) into the file; without FILE it is read from stdin.", Flags: edit, Run: configPatch},
+		{Path: "config diff", Args: "[FILE]", Doc: "Say what a reload would do, key by key: hot, restart or none. FILE is compared with the profile's file, without a gateway.", Flags: clientFlags(), Run: configDiff},
 
 		{Path: "version", Doc: "Print the version.", Flags: []Flag{json}, Run: version},
 		{Path: "help", Args: "[COMMAND…]", Doc: "Print help for a command.",

@@ -72,30 +72,34 @@ func serve(ctx context.Context, e *svc.Env, a *svc.Args) error {
 	return explain(e, paths, err)
 }
 
-// requests are the signals that a gateway does not end by.
+// requests are the signals that a gateway does not end by. Each is heard even
+// while another waits to be served.
 func requests(ctx context.Context) (out <-chan gateway.Request, stop func()) {
-	signals, to := make(chan os.Signal, 1), make(chan gateway.Request)
-	signal.Notify(signals, syscall.SIGUSR1, syscall.SIGHUP)
+	reloads, restarts := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	signal.Notify(reloads, syscall.SIGHUP)
+	signal.Notify(restarts, syscall.SIGUSR1)
 	ctx, cancel := context.WithCancel(ctx)
+	to := make(chan gateway.Request)
 	go func() {
 		for {
+			var r gateway.Request
 			select {
 			case <-ctx.Done():
 				return
-			case s := <-signals:
-				r := gateway.Request{Source: "SIGHUP"}
-				if s == syscall.SIGUSR1 {
-					r = gateway.Request{Source: "SIGUSR1", Restart: true}
-				}
-				select {
-				case to <- r:
-				case <-ctx.Done():
-				}
+			case <-reloads:
+				r.Source = "SIGHUP"
+			case <-restarts:
+				r.Source, r.Restart = "SIGUSR1", true
+			}
+			select {
+			case to <- r:
+			case <-ctx.Done():
 			}
 		}
 	}()
 	return to, func() {
-		signal.Stop(signals)
+		signal.Stop(reloads)
+		signal.Stop(restarts)
 		cancel()
 	}
 }

@@ -3,6 +3,8 @@ package gateway
 import (
 	"errors"
 	"net"
+	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -93,6 +95,13 @@ func (d *door) Close() error {
 	return nil
 }
 
+// handOver is Close where another door shares the socket, and else nothing.
+func (d *door) handOver() {
+	if s, _ := d.state(); s.doors.Load() > 1 {
+		d.Close()
+	}
+}
+
 // drop gives a shared socket back unused. The other door goes on.
 func (d *door) drop() {
 	d.shut.Do(func() {
@@ -108,10 +117,15 @@ func (d *door) Addr() net.Addr {
 	return s.Addr()
 }
 
-// stepAside frees the addresses on a port for a moment: one that covers them
-// cannot be listened on beside them. It reports whether there are any.
-func (g *Gateway) stepAside(port int) bool {
-	if g.port != port {
+// stepAside frees the addresses on a port for a moment, if they may be what
+// keeps somebody from listening on addr: all addresses cannot be listened on
+// beside one of them. It reports whether that is so.
+func (g *Gateway) stepAside(port int, addr string) bool {
+	covers := func(addr string) bool {
+		ap, err := netip.ParseAddrPort(addr)
+		return err == nil && ap.Addr().IsUnspecified()
+	}
+	if g.port != port || !covers(addr) && !slices.ContainsFunc(g.doors, func(d *door) bool { return covers(d.addr) }) {
 		return false
 	}
 	for _, d := range g.doors {

@@ -10,7 +10,8 @@
 // log.go say how it fares.
 //
 // Locks are taken in the order runStream.mu, streams.mu or hub.mu; every other
-// one is taken alone. Neither of the last two is held while anything is sent.
+// one is taken alone. Neither of the last two is held while anything is sent,
+// but for the hello of a peer that joins.
 package gateway
 
 import (
@@ -23,6 +24,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -102,6 +104,7 @@ type Gateway struct {
 	listeners []net.Listener
 	doors     []*door  // below the listeners, where those are of the network
 	from      *Gateway // that this one takes over from; nil once that is gone
+	takenOver []string // keys for which it does
 	secure    bool     // the listeners speak TLS
 	cert      atomic.Pointer[tls.Certificate]
 	log       *slog.Logger
@@ -126,6 +129,7 @@ type Gateway struct {
 
 	current  atomic.Pointer[snapshot] // only Run and New store it
 	stopping atomic.Bool              // new work is refused
+	restarts atomic.Bool              // and another gateway takes over: whoever connects may still look
 	frames   sync.Pool                // of *[]byte, scratch space for one frame each
 }
 
@@ -170,7 +174,11 @@ func build(o Options, from *Gateway) (*Gateway, error) {
 	g.logs = newLogOutput(g)
 	g.log = slog.New(g.logs.handler())
 	g.followFile() // before it is read
-	loaded, err := o.load()
+	load := o.load
+	if from != nil {
+		load = from.reread
+	}
+	loaded, err := load()
 	if err == nil {
 		err = g.bind(loaded.Config)
 	}
@@ -206,11 +214,43 @@ func (o *Options) load() (*config.Loaded, error) {
 	}
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return nil, fail(exitConfig, "no configuration at %s: run `openclaw setup`, or start with --allow-unconfigured", o.Paths.ConfigPath)
+		return nil, &ExitError{exitConfig, errNoConfig{o.Paths.ConfigPath}}
 	case err != nil:
 		return loaded, &ExitError{exitConfig, err}
 	}
-	return loaded, o.settle(loaded.Config)
+	file := *loaded.Config
+	if err := o.settle(loaded.Config); err != nil {
+		return loaded, err
+	}
+	for _, c := range config.Diff(&file, loaded.Config) {
+		if writes(loaded.Root, c.Path) {
+			loaded.Warnings = append(loaded.Warnings, config.Problem{Path: c.Path, Msg: "has no effect: the command line or the environment of this gateway decides"})
+		}
+	}
+	return loaded, nil
+}
+
+// errNoConfig says that there is no configuration at a path.
+type errNoConfig struct{ path string }
+
+func (e errNoConfig) Error() string {
+	return fmt.Sprintf("no configuration at %s: run `openclaw setup`, or start with --allow-unconfigured", e.path)
+}
+
+// writes reports whether a file sets a key, under either name of its section.
+func writes(root *config.Node, path string) bool {
+	for _, p := range []string{path, "gateway." + path} {
+		n := root
+		for _, key := range strings.Split(p, ".") {
+			if n != nil {
+				n = n.Get(key)
+			}
+		}
+		if n != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // settle puts what the command line and the environment say in place of what
@@ -218,7 +258,8 @@ func (o *Options) load() (*config.Loaded, error) {
 // configuration without a secret.
 func (o *Options) settle(c *config.Config) error {
 	if c.Gateway.Auth.Missing() && !o.AllowUnconfigured {
-		return fail(exitConfig, "%s: gateway.auth.%s is not set: run `openclaw setup`, or set OPENCLAW_GATEWAY_TOKEN", o.Paths.ConfigPath, c.Gateway.Auth.Mode)
+		mode := c.Gateway.Auth.Mode
+		return fail(exitConfig, "%s: gateway.auth.%s is not set: openclaw config set gateway.auth.%s - < FILE, or set OPENCLAW_GATEWAY_%s", o.Paths.ConfigPath, mode, mode, strings.ToUpper(mode))
 	}
 	port, err := config.Port(o.PortOverride, o.Env, c)
 	if err != nil {
@@ -228,7 +269,10 @@ func (o *Options) settle(c *config.Config) error {
 	if o.Bind != "" {
 		c.Gateway.Bind = o.Bind
 	}
-	if o.LogLevel != "" {
+	switch {
+	case o.Verbose:
+		c.Logging.Level = "debug"
+	case o.LogLevel != "":
 		c.Logging.Level = o.LogLevel
 	}
 	return nil
@@ -243,11 +287,6 @@ func (g *Gateway) prepare(loaded *config.Loaded) error {
 	if cfg.Gateway.Auth.Missing() {
 		if err := g.ownToken(cfg); err != nil {
 			return err
-		}
-	}
-	if g.opts.Dev {
-		if err := g.keepDevPort(); err != nil {
-			return &ExitError{exitFailed, err}
 		}
 	}
 	if err := g.wrapTLS(cfg.Gateway.TLS); err != nil {
@@ -272,6 +311,11 @@ func (g *Gateway) prepare(loaded *config.Loaded) error {
 	}
 	g.routes = routeTable()
 	g.server = g.newServer()
+	if g.opts.Dev { // last: nothing is left behind by a gateway that cannot be built
+		if err := g.keepDevPort(); err != nil {
+			return &ExitError{exitFailed, err}
+		}
+	}
 	return nil
 }
 
@@ -333,11 +377,12 @@ func (g *Gateway) install(cfg *config.Config, loaded *config.Loaded) {
 	if old != nil && old.credentials.equal(s.credentials) {
 		s.credentials = old.credentials
 	}
+	g.logs.mask(cfg, g.cliKey) // before anything can speak of it
 	g.current.Store(s)
-	g.logs.configure(cfg, g.opts.Verbose, g.cliKey)
+	g.logs.configure(cfg, g.opts.Verbose)
 	if old != nil && old.credentials != s.credentials {
 		old.credentials.revoke()
-		g.hub.expel(old.credentials)
+		g.hub.each(old.credentials, (*peer).expel)
 	}
 }
 
@@ -347,11 +392,14 @@ func (g *Gateway) install(cfg *config.Config, loaded *config.Loaded) {
 // one has been proven, its ports are bound.
 func (g *Gateway) Run(ctx context.Context) (next *Gateway, err error) {
 	defer func() { g.releaseTo(next) }()
-	g.from = nil
 	harden(g.log)
-	if err := g.announce(); err != nil { // the ports are bound: whoever comes now waits a moment
+	err = g.announce()
+	if err != nil && g.from == nil { // the ports are bound: whoever comes now waits a moment
 		return nil, &ExitError{exitFailed, err}
+	} else if err != nil {
+		g.log.Error("not announced to the CLI", "err", err) // its clients find it all the same
 	}
+	g.from = nil
 	tasks := newGroup(g.ctx)
 	for _, d := range g.doors {
 		d.open()
@@ -374,12 +422,15 @@ func (g *Gateway) Run(ctx context.Context) (next *Gateway, err error) {
 	var reason string
 	reason, next = g.serve(ctx, tasks)
 	g.log.Info("stopping", "reason", reason)
-	g.drain(reason, next != nil)
+	g.drain(reason, next)
 	g.cancel(errStopping)
 	err = tasks.wait()
 	if next != nil && (err != errStopping || ctx.Err() != nil) {
 		next.discard()
 		next = nil
+	}
+	if next != nil {
+		next.agents.Inherit(g.agents)
 	}
 	if err != errStopping {
 		return nil, &ExitError{exitFailed, err}
@@ -424,22 +475,35 @@ func (g *Gateway) announce() error {
 	for _, l := range g.listeners {
 		g.log.Info(fmt.Sprintf("listening on %s://%s (PID %d)", scheme, l.Addr(), g.pid), "version", g.version)
 	}
-	for _, w := range g.snapshot().loaded.Warnings {
-		g.log.Warn("configuration", "key", w.Path, "err", w.Msg)
+	g.warn(g.snapshot().loaded.Warnings)
+	if g.takenOver != nil {
+		g.reloader.log.Info("config reload applied by the restart", "keys", strings.Join(g.takenOver, ", "))
 	}
 	return nil
 }
 
+func (g *Gateway) warn(list []config.Problem) {
+	for _, w := range list {
+		g.log.Warn("configuration", "key", w.Path, "err", w.Msg)
+	}
+}
+
 // drain refuses new work, says goodbye, lets turns finish and closes every
 // connection, in a bounded time.
-func (g *Gateway) drain(reason string, restart bool) {
+func (g *Gateway) drain(reason string, next *Gateway) {
+	restart := next != nil
 	grace := g.cfg().Gateway.Shutdown.GracePeriodMs.Duration()
 	g.stopping.Store(true)
+	g.restarts.Store(restart)
 	bye := wire.Shutdown{Reason: reason, GracePeriodMs: grace.Milliseconds()}
 	if restart {
 		bye.RestartExpectedMs = 1500
 	}
 	g.hub.goodbye(bye)
+	if creds := g.snapshot().credentials; restart && !creds.equal(next.snapshot().credentials) {
+		creds.revoke() // nobody stays with a secret that is not the next one's
+		g.hub.each(creds, func(p *peer) { p.leave(true) })
+	}
 
 	// A client that takes nothing must not hold up the stop.
 	defer time.AfterFunc(grace+stopMargin, func() { g.server.Close() }).Stop()
@@ -451,6 +515,12 @@ func (g *Gateway) drain(reason string, restart bool) {
 
 	ctx, cancel = context.WithTimeout(context.Background(), stopMargin)
 	defer cancel()
+	for _, d := range g.doors {
+		d.handOver() // who connects from now on is the next gateway's
+	}
+	if restart {
+		g.conns.settle()
+	}
 	gone := g.hub.close(func(p *peer) { p.leave(restart) })
 	g.conns.close()
 	g.server.Shutdown(ctx) // neither waits for nor closes WebSockets

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -120,6 +121,11 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request, snap *snapshot, 
 		}
 		ctx, cancel := given.within(r.Context())
 		defer cancel(nil)
+		defer context.AfterFunc(ctx, func() { // nobody is waited for then
+			ctl := http.NewResponseController(w)
+			ctl.SetReadDeadline(time.Unix(1, 0))
+			ctl.SetWriteDeadline(time.Now().Add(expelAfter))
+		})()
 		r = r.WithContext(ctx)
 	}
 	if enc := r.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
@@ -134,7 +140,7 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request, snap *snapshot, 
 		tooLarge().write(w)
 		return
 	}
-	r.Body = &body{ReadCloser: http.MaxBytesReader(w, r.Body, limit), ctl: http.NewResponseController(w)}
+	r.Body = &body{ReadCloser: http.MaxBytesReader(w, r.Body, limit), ctl: http.NewResponseController(w), ctx: r.Context()}
 	rt.handler(g, w, r, given.who)
 }
 
@@ -143,6 +149,7 @@ func (g *Gateway) route(w http.ResponseWriter, r *http.Request, snap *snapshot, 
 type body struct {
 	io.ReadCloser
 	ctl  *http.ResponseController
+	ctx  context.Context
 	read int
 	next int
 }
@@ -151,6 +158,9 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.read >= b.next {
 		b.ctl.SetReadDeadline(time.Now().Add(bodyStall))
 		b.next = b.read + bodyStep
+	}
+	if b.ctx.Err() != nil { // its deadline may have been the one before
+		return 0, context.Cause(b.ctx)
 	}
 	n, err := b.ReadCloser.Read(p)
 	b.read += n
@@ -169,6 +179,8 @@ func readBody(r *http.Request) ([]byte, *httpError) {
 		return data, nil
 	case errors.As(err, &large):
 		return nil, tooLarge()
+	case errors.Is(context.Cause(r.Context()), errRevoked):
+		return nil, refuse(http.StatusUnauthorized, "unauthorized", "Unauthorized")
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, refuse(http.StatusRequestTimeout, "invalid_request_error", "Request body came too slowly")
 	}

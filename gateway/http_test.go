@@ -442,7 +442,7 @@ func (c *fakeConn) Close() error { c.closed = true; return nil }
 // TestHTTPConnections makes room for a new connection by closing one on which
 // nothing goes on, and refuses it when all are busy.
 func TestHTTPConnections(t *testing.T) {
-	c := conns{parked: map[net.Conn]struct{}{}}
+	c := conns{parked: map[net.Conn]bool{}}
 	all := make([]*fakeConn, maxHTTP)
 	for i := range all {
 		all[i] = &fakeConn{}

@@ -199,9 +199,10 @@ func (h *hub) admit(p *peer, maxConnections int) bool {
 	return true
 }
 
-// join makes an admitted peer, which has its hello, hear events.
-func (h *hub) join(p *peer) {
+// join says hello to an admitted peer, which from there on hears events.
+func (h *hub) join(p *peer, hello []byte) {
 	h.mu.Lock()
+	p.conn.Send(hello) // under the lock: no event comes before it, none in between is missed
 	h.peers[p], h.list = struct{}{}, nil
 	h.joined.Store(int32(len(h.peers)))
 	h.presence.connected(p)
@@ -289,14 +290,14 @@ func (h *hub) goodbye(v wire.Shutdown) {
 	send(to, e)
 }
 
-// expel makes all leave whom some credentials let in.
-func (h *hub) expel(creds *credentials) {
+// each calls fn with every peer that some credentials let in.
+func (h *hub) each(creds *credentials, fn func(*peer)) {
 	h.mu.Lock()
 	all := h.everyoneLocked()
 	h.mu.Unlock()
 	for _, p := range all {
 		if p.grant.creds == creds {
-			p.expel()
+			fn(p)
 		}
 	}
 }

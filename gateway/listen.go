@@ -42,7 +42,12 @@ func (g *Gateway) bind(cfg *config.Config) error {
 		}
 		listen = func(port int) ([]net.Listener, error) { return listenAll(hosts, port, g.doorAt) }
 	}
-	if inEnv, _ := g.opts.Env("OPENCLAW_GATEWAY_PORT"); g.opts.Dev && g.opts.PortOverride == 0 && inEnv == "" {
+	inEnv, _ := g.opts.Env("OPENCLAW_GATEWAY_PORT")
+	search := g.opts.Dev && g.opts.PortOverride == 0 && inEnv == ""
+	if search && g.from != nil && port == g.from.cfg().Gateway.Port {
+		port, search = g.from.port, false // the one that was found
+	}
+	if search {
 		if port == config.DefaultPort {
 			port = config.DevPort
 		}
@@ -52,8 +57,10 @@ func (g *Gateway) bind(cfg *config.Config) error {
 		g.port = port
 	}
 	var taken *portTaken
-	if errors.As(err, &taken) && g.from != nil && g.from.stepAside(port) {
-		g.listeners, err = listen(port) // what was in the way may have been our own
+	if errors.As(err, &taken) && g.from != nil && g.from.stepAside(port, taken.addr) {
+		if g.listeners, err = listen(port); err != nil {
+			err = errors.Join(err, g.from.comeBack())
+		}
 	}
 	if errors.As(err, &taken) {
 		err = g.conflict(taken, port, listen)
@@ -282,6 +289,9 @@ func reachable(addr string) string {
 func (g *Gateway) conflict(taken *portTaken, port int, listen func(int) ([]net.Listener, error)) error {
 	if !g.opts.Force {
 		who := holderOf(port)
+		if g.from != nil {
+			return fail(exitFailed, "port %d is taken by %s: free it, or choose another gateway.port", port, who)
+		}
 		if probe(reachable(taken.addr)) {
 			return fail(exitConfig, "port %d is held by a healthy gateway (%s): stop it, use --force, or choose another --port", port, who)
 		}

@@ -43,9 +43,10 @@ type logOutput struct {
 	line   []byte // being written to stderr
 	prefix string // of it
 	file   *store.LogFile
-	path   string // as configured
-	lost   int64  // lines of no file, and of files before this one
-	told   int64  // lost ones that dropping has told
+	path   string   // as configured
+	masked []string // secrets, the newest first
+	lost   int64    // lines of no file, and of files before this one
+	told   int64    // lost ones that dropping has told
 	toldAt time.Time
 	closed bool
 }
@@ -94,14 +95,13 @@ func rotation(r config.Rotation) (size int64, files int) {
 	return int64(r.MaxSize), r.MaxFiles
 }
 
-// configure applies a configuration. more are secrets that are not in it.
-func (o *logOutput) configure(c *config.Config, verbose bool, more ...string) {
-	level := slog.LevelInfo
-	if err := level.UnmarshalText([]byte(c.Logging.Level)); err != nil || verbose {
-		level = slog.LevelDebug
-	}
-	o.level.Set(level)
-	o.text.Store(c.Logging.Format == "text")
+// maxFormerSecrets bounds how many secrets are still masked that no
+// configuration has any more.
+const maxFormerSecrets = 256
+
+// mask hides the secrets of a configuration, and more, from now on. Those of
+// earlier ones stay hidden: what began with them may still go on.
+func (o *logOutput) mask(c *config.Config, more ...string) {
 	all := append(more, c.Gateway.Auth.Token.Reveal(), c.Gateway.Auth.Password.Reveal())
 	for _, p := range c.Models.Providers {
 		all = append(all, p.APIKey.Reveal())
@@ -109,6 +109,15 @@ func (o *logOutput) configure(c *config.Config, verbose bool, more ...string) {
 			all = append(all, h.Reveal())
 		}
 	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := len(all)
+	for _, s := range o.masked {
+		if len(all) < now+maxFormerSecrets && !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+	}
+	o.masked = slices.Clone(all)                                           // newest first
 	slices.SortFunc(all, func(a, b string) int { return len(b) - len(a) }) // one may begin another
 	var masks []string
 	for _, s := range all {
@@ -117,6 +126,16 @@ func (o *logOutput) configure(c *config.Config, verbose bool, more ...string) {
 		}
 	}
 	o.secrets.Store(strings.NewReplacer(masks...))
+}
+
+// configure applies a configuration whose secrets are masked.
+func (o *logOutput) configure(c *config.Config, verbose bool) {
+	level := slog.LevelInfo
+	if err := level.UnmarshalText([]byte(c.Logging.Level)); err != nil || verbose {
+		level = slog.LevelDebug
+	}
+	o.level.Set(level)
+	o.text.Store(c.Logging.Format == "text")
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if c.Logging.File != o.path {

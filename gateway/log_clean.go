@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -22,6 +23,8 @@ func (o *logOutput) clean(a slog.Attr) slog.Attr {
 		if secretKey(a.Key) {
 			return slog.String(a.Key, redactedValue)
 		}
+	case slog.KindDuration: // with its unit, in JSON too
+		return slog.String(a.Key, a.Value.Duration().Round(time.Microsecond).String())
 	default:
 		return a
 	}

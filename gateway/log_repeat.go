@@ -74,7 +74,6 @@ func (p *repeats) admit(h *logHandler, r slog.Record) []logLine {
 		if seen.count++; seen.count == 1 {
 			seen.last = logLine{h, r.Clone()}
 		}
-		seen.last.record.Time = r.Time
 		return nil
 	}
 	if seen != nil {
@@ -180,6 +179,7 @@ func (seen *repeat) end(out []logLine) []logLine {
 	if seen.count == 0 {
 		return out
 	}
+	seen.last.record.Time = time.Now() // lines have the order of their times
 	seen.last.record.AddAttrs(slog.Int("repeated", seen.count))
 	return append(out, seen.last)
 }

@@ -27,7 +27,8 @@ func newTestLog(t *testing.T, text string, env map[string]string) (*logOutput, *
 	g := &Gateway{opts: Options{Stderr: buf, Env: func(k string) (string, bool) { v, ok := env[k]; return v, ok }}}
 	o := newLogOutput(g)
 	o.open = func() (*store.LogFile, error) { return nil, errors.New("none") }
-	o.configure(l.Config, false, "cli-key-0123456789")
+	o.mask(l.Config, "cli-key-0123456789")
+	o.configure(l.Config, false)
 	return o, buf
 }
 

@@ -113,6 +113,8 @@ func knownError(err error) *wire.Error {
 		return wire.Unavailable("no space left on the gateway's disk")
 	case errors.Is(err, errStopping):
 		return stopping()
+	case errors.Is(err, errRevoked):
+		return wire.InvalidRequest("unauthorized: %s", errRevoked)
 	case errors.Is(err, context.Canceled), errors.Is(err, errGone):
 		return wire.Unavailable("cancelled")
 	}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -80,7 +81,10 @@ func (g *Gateway) configPatch(ctx context.Context, p *peer, in *wire.ConfigWrite
 // configWrite replaces the file by an edit of it and has that applied.
 func (g *Gateway) configWrite(ctx context.Context, in *wire.ConfigWrite, edit func(old []byte) ([]byte, error)) (*wire.ConfigWritten, error) {
 	path := g.opts.Paths.ConfigPath
+	g.reloader.writing.Lock()
+	defer g.reloader.writing.Unlock()
 	var draft *config.Draft
+	written := false
 	err := store.UpdateFile(path, config.MaxFile, func(old []byte) ([]byte, error) {
 		if old != nil {
 			switch in.BaseHash {
@@ -103,12 +107,19 @@ func (g *Gateway) configWrite(ctx context.Context, in *wire.ConfigWrite, edit fu
 		if err != nil {
 			return nil, invalidConfig(err)
 		}
+		written = !bytes.Equal(old, draft.Text)
 		return draft.Text, nil
 	})
-	if err != nil {
-		return nil, err
+	var refused *wire.Error
+	switch {
+	case errors.As(err, &refused):
+		return nil, refused
+	case err != nil:
+		return nil, wire.Unavailable("the configuration cannot be written: %s", firstLine(err))
 	}
-	g.reloader.log.Info("config written", "bytes", len(draft.Text), "note", in.Note)
+	if written {
+		g.reloader.log.Info("config written", "bytes", len(draft.Text), "note", in.Note)
+	}
 	done, err := g.askReload(ctx, reloadRequest{source: fromRPC})
 	if err == nil {
 		err = done.err
@@ -126,7 +137,7 @@ func (g *Gateway) configWrite(ctx context.Context, in *wire.ConfigWrite, edit fu
 func invalidConfig(err error) *wire.Error {
 	var problems config.Problems
 	if !errors.As(err, &problems) || len(problems) == 0 {
-		return wire.InvalidRequest("invalid config: %s", firstLine(err))
+		return wire.InvalidRequest("%s", firstLine(err))
 	}
 	e := wire.InvalidRequest("invalid config")
 	if first := problems[0]; first.Path == "" && first.Line > 0 {

@@ -124,7 +124,7 @@ func (p *peer) handshake() bool {
 	if refused != nil {
 		return p.refuse(req.ID, refused, wire.CloseProtocolError)
 	}
-	if g.stopping.Load() {
+	if g.stopping.Load() && !g.restarts.Load() {
 		return p.refuse(req.ID, stopping(), wire.CloseTryLater)
 	}
 	given, refused := g.authConnect(in.Auth, p.from)
@@ -140,8 +140,7 @@ func (p *peer) handshake() bool {
 	}
 	p.conn.SetDeadline(time.Time{})
 	p.conn.SetLimit(limits.MaxPayload, limits.MaxBufferedBytes)
-	p.conn.Send(wire.AppendResponse(nil, req.ID, d.hello(g, p)))
-	g.hub.join(p)
+	g.hub.join(p, wire.AppendResponse(nil, req.ID, d.hello(g, p)))
 	if given.creds != nil && given.creds.revoked.Err() != nil { // before the hub knew of p
 		p.expel()
 	}
@@ -159,6 +158,9 @@ func (p *peer) refuse(id string, e *wire.Error, code int) bool {
 // handle answers one message of a connected client. msg is valid until the
 // next one is read.
 func (p *peer) handle(msg []byte) {
+	if p.leaving.Load() == wire.ClosePolicy {
+		return // has no right to anything any more
+	}
 	req, err := wire.ParseRequest(msg)
 	var bad *wire.FrameError
 	switch {
@@ -204,7 +206,7 @@ func (p *peer) leave(restart bool) {
 	if restart {
 		code = wire.CloseRestart
 	}
-	p.leaving.Store(code)
+	p.leaving.CompareAndSwap(0, code) // who is expelled stays so
 	if p.inFlight.Load() == 0 {
 		p.leaveIfAsked()
 	} else {
@@ -213,11 +215,19 @@ func (p *peer) leave(restart bool) {
 }
 
 // expel ends the connection and all that runs on it: the secret that opened it
-// is no longer the gateway's. A client that does not take the Close is cut off.
+// is no longer the gateway's. What is in flight may still be answered, for it
+// may be what changed the secret. A client that does not take the Close is cut off.
 func (p *peer) expel() {
-	p.cancel(errRevoked)
-	p.conn.Close(wire.ClosePolicy, errRevoked.Error())
-	time.AfterFunc(expelAfter, p.conn.Drop)
+	p.leaving.Store(wire.ClosePolicy)
+	if p.inFlight.Load() == 0 {
+		p.leaveIfAsked()
+	} else {
+		p.cancel(errRevoked)
+	}
+	time.AfterFunc(expelAfter/2, func() {
+		p.conn.Close(wire.ClosePolicy, errRevoked.Error())
+		time.AfterFunc(expelAfter/2, p.conn.Drop)
+	})
 }
 
 func (p *peer) leaveIfAsked() {
@@ -226,6 +236,8 @@ func (p *peer) leaveIfAsked() {
 		p.conn.Close(wire.CloseGoingAway, "gateway stopping")
 	case wire.CloseRestart:
 		p.conn.Close(wire.CloseRestart, "service restart")
+	case wire.ClosePolicy:
+		p.conn.Close(wire.ClosePolicy, errRevoked.Error())
 	}
 }
 

@@ -5,6 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,6 +42,7 @@ type reloader struct {
 	log      *slog.Logger
 	requests chan reloadRequest
 	watcher  watcher
+	writing  sync.Mutex                  // held by who writes the file until the change is applied: the watcher's look comes later
 	last     atomic.Pointer[reloadState] // only Run's goroutine stores it
 }
 
@@ -46,7 +51,8 @@ type reloadState struct {
 	applied   []string
 	appliedAt time.Time
 	err       error  // why the file is not in effect; nil = it is, or waits
-	seen      string // hash of the file that was last looked at; a change of nothing else is none
+	rejected  string // hash of the file that err is about
+	seen      string // hash of the file that was last taken; a change of nothing else is none
 }
 
 // reloadRequest asks Run's goroutine to look at the file.
@@ -79,6 +85,8 @@ func (g *Gateway) followFile() {
 		Debounce: func() time.Duration { return g.cfg().Gateway.HotReload.DebounceMs.Duration() },
 		Log:      g.reloader.log,
 		Look: func() {
+			g.reloader.writing.Lock() // to have waited for it
+			g.reloader.writing.Unlock()
 			select {
 			case g.reloader.requests <- reloadRequest{source: fromFile}:
 			case <-g.ctx.Done():
@@ -94,6 +102,9 @@ func (g *Gateway) followFile() {
 
 // askReload has Run's goroutine look at the file, and waits for the outcome.
 func (g *Gateway) askReload(ctx context.Context, r reloadRequest) (reloadOutcome, error) {
+	if g.stopping.Load() {
+		return reloadOutcome{}, errStopping
+	}
 	reply := make(chan reloadOutcome, 1)
 	r.reply = reply
 	select {
@@ -101,12 +112,7 @@ func (g *Gateway) askReload(ctx context.Context, r reloadRequest) (reloadOutcome
 	case <-ctx.Done():
 		return reloadOutcome{}, context.Cause(ctx)
 	}
-	select {
-	case out := <-reply:
-		return out, nil
-	case <-ctx.Done():
-		return reloadOutcome{}, context.Cause(ctx)
-	}
+	return <-reply, nil // it is under way, and what it changes may be what ends ctx
 }
 
 // request serves a signal.
@@ -115,9 +121,14 @@ func (g *Gateway) request(r Request) (reason string, next *Gateway) {
 		g.logs.reopen()
 		return restarting, g.reload(reloadRequest{source: r.Source})
 	}
-	next, err := g.successor()
+	loaded, err := g.reread()
+	if err == nil {
+		err = g.acceptable(loaded.Config)
+	}
+	if err == nil {
+		next, err = g.successor()
+	}
 	if err != nil {
-		loaded, _ := g.reread()
 		g.reject(reloadRequest{source: r.Source}, loaded, err)
 	}
 	return r.Source + " received", next
@@ -126,15 +137,15 @@ func (g *Gateway) request(r Request) (reason string, next *Gateway) {
 // reload looks at the file and does what the difference takes. It returns the
 // gateway that is to run next where that is a restart.
 func (g *Gateway) reload(r reloadRequest) *Gateway {
-	start := time.Now()
 	out, next := g.change(r)
 	out.applied, out.pending = append([]string{}, out.applied...), append([]string{}, out.pending...)
 	if !r.dry && out.err == nil && !out.known {
-		g.tell(r, out, time.Since(start))
+		g.tell(r, out)
 		if next != nil {
-			state := g.reloader.state()
+			state := next.reloader.state() // of what it read, which may be newer
 			state.applied, state.appliedAt = append(out.applied, out.pending...), time.Now()
 			next.reloader.last.Store(&state)
+			next.takenOver = out.pending
 		}
 	}
 	if r.reply != nil {
@@ -146,6 +157,11 @@ func (g *Gateway) reload(r reloadRequest) *Gateway {
 // change is reload without what is told of it.
 func (g *Gateway) change(r reloadRequest) (out reloadOutcome, next *Gateway) {
 	running := g.snapshot()
+	if g.secure && r.asked() && !r.dry { // it may have been renewed, whatever the file says
+		if err := g.readCertificate(running.cfg.Gateway.TLS); err != nil {
+			g.reloader.log.Error("config reload keeps the old certificate", "err", err)
+		}
+	}
 	loaded, err := g.reread()
 	if loaded != nil {
 		out.hash = loaded.Hash
@@ -153,6 +169,9 @@ func (g *Gateway) change(r reloadRequest) (out reloadOutcome, next *Gateway) {
 	if r.source == fromFile && out.hash != "" && out.hash == g.reloader.state().seen {
 		out.known = true // touched, or written by one who had it applied
 		return out, nil
+	}
+	if err == nil && loaded.Config.Gateway.Auth.Missing() && !r.dry {
+		err = g.ownToken(loaded.Config)
 	}
 	if err == nil {
 		out.changes = config.Diff(running.cfg, loaded.Config)
@@ -167,6 +186,17 @@ func (g *Gateway) change(r reloadRequest) (out reloadOutcome, next *Gateway) {
 	}
 	plan := reload.Decide(running.cfg.Gateway.HotReload.Mode, r.asked(), out.changes)
 	out.applied, out.pending, out.restart = plan.Apply, append(plan.Wait, plan.Restart...), len(plan.Restart) > 0
+	if len(out.pending) > 0 { // a hot key may wait with another, as a secret does with auth.mode
+		left := config.Diff(config.WithHot(running.cfg, loaded.Config), loaded.Config)
+		plan.Apply = slices.DeleteFunc(plan.Apply, func(path string) bool {
+			waits := slices.ContainsFunc(left, func(c config.Change) bool { return c.Path == path })
+			if waits {
+				out.pending = append(out.pending, path)
+			}
+			return waits
+		})
+		out.applied = plan.Apply
+	}
 	if r.dry {
 		return out, nil
 	}
@@ -177,28 +207,39 @@ func (g *Gateway) change(r reloadRequest) (out reloadOutcome, next *Gateway) {
 			return out, nil
 		}
 	}
-	if g.secure && next == nil && r.asked() {
-		if err := g.readCertificate(running.cfg.Gateway.TLS); err != nil {
-			g.reloader.log.Error("config reload keeps the old certificate", "err", err)
-		}
-	}
-	g.apply(running, loaded, plan)
+	g.apply(r, running, loaded, plan)
 	return out, next
 }
 
 // acceptable judges what only a running gateway can tell of a configuration.
 func (g *Gateway) acceptable(cfg *config.Config) error {
-	if err := g.isolated(cfg); err != nil {
-		return err
+	p := g.opts.Paths
+	if !reflect.DeepEqual(p.Instance(cfg, g.port), p.Instance(g.cfg(), g.port)) { // else it is no worse than it was
+		if err := g.isolated(cfg); err != nil {
+			return err
+		}
 	}
 	return g.logs.check(cfg)
 }
 
 // apply installs what needs no restart.
-func (g *Gateway) apply(running *snapshot, loaded *config.Loaded, plan reload.Plan) {
+func (g *Gateway) apply(r reloadRequest, running *snapshot, loaded *config.Loaded, plan reload.Plan) {
+	log := func() {
+		if len(plan.Apply) > 0 {
+			g.reloader.log.Info("config reload applied", "source", r.source, "keys", strings.Join(plan.Apply, ", "))
+		}
+	}
+	if g.logs.level.Level() <= slog.LevelInfo {
+		log() // the new level may leave it out
+	} else {
+		defer log()
+	}
 	switch {
 	case len(plan.Wait) == 0 && len(plan.Restart) == 0:
 		g.install(loaded.Config, loaded)
+		g.warn(slices.DeleteFunc(slices.Clone(loaded.Warnings), func(w config.Problem) bool {
+			return slices.ContainsFunc(running.loaded.Warnings, func(old config.Problem) bool { return old.Path == w.Path && old.Msg == w.Msg })
+		}))
 	case len(plan.Apply) > 0:
 		g.install(config.WithHot(running.cfg, loaded.Config), running.loaded)
 	}
@@ -208,7 +249,7 @@ func (g *Gateway) apply(running *snapshot, loaded *config.Loaded, plan reload.Pl
 }
 
 // tell logs a change and tells the clients of it.
-func (g *Gateway) tell(r reloadRequest, out reloadOutcome, dur time.Duration) {
+func (g *Gateway) tell(r reloadRequest, out reloadOutcome) {
 	state := g.reloader.state()
 	state.seen, state.err = out.hash, nil
 	if len(out.applied) > 0 {
@@ -216,14 +257,11 @@ func (g *Gateway) tell(r reloadRequest, out reloadOutcome, dur time.Duration) {
 	}
 	g.reloader.last.Store(&state)
 	log := g.reloader.log.With("source", r.source)
-	if len(out.applied) > 0 {
-		log.Info("config reload applied", "keys", out.applied, "dur", dur)
-	}
 	switch {
 	case out.restart:
-		log.Info("config reload restarts the gateway", "keys", out.pending)
+		log.Info("config reload restarts the gateway", "keys", strings.Join(out.pending, ", "))
 	case len(out.pending) > 0:
-		log.Warn("config reload waits for openclaw gateway reload", "keys", out.pending, "mode", g.cfg().Gateway.HotReload.Mode)
+		log.Warn("config reload waits for openclaw gateway reload", "keys", strings.Join(out.pending, ", "), "mode", g.cfg().Gateway.HotReload.Mode)
 	case len(out.changes) == 0:
 		log.Info("config reload changes nothing")
 	}
@@ -236,20 +274,26 @@ func (g *Gateway) tell(r reloadRequest, out reloadOutcome, dur time.Duration) {
 // read of the other one; nil = nothing.
 func (g *Gateway) reject(r reloadRequest, loaded *config.Loaded, err error) {
 	state := g.reloader.state()
-	state.err = err
-	event := wire.ConfigRejected{Ts: time.Now().UnixMilli(), Source: r.source, Error: err.Error(), Issues: []wire.ConfigIssue{}}
+	hash := ""
 	if loaded != nil {
-		state.seen, event.Hash = loaded.Hash, loaded.Hash
-	} else {
-		state.seen = ""
+		hash = loaded.Hash
 	}
+	if r.source == fromFile && hash != "" && hash == state.rejected && state.err != nil && err.Error() == state.err.Error() {
+		return // told already
+	}
+	state.err, state.rejected = err, hash
+	event := wire.ConfigRejected{Ts: time.Now().UnixMilli(), Source: r.source, Hash: hash, Error: err.Error(), Issues: []wire.ConfigIssue{}}
+	state.seen = "" // what was wrong need not be in the file: the same text may do next time
 	g.reloader.last.Store(&state)
 	log := g.reloader.log.With("source", r.source)
 	var problems config.Problems
 	if !errors.As(err, &problems) {
 		log.Error("config reload rejected", "err", err)
 	} else {
-		event.Error, event.Issues = fmt.Sprintf("invalid config: %d problems in %s", len(problems), g.opts.Paths.ConfigPath), issues(problems)
+		event.Error, event.Issues = problems[0].String(), issues(problems)
+		if len(problems) > 1 {
+			event.Error += fmt.Sprintf(" (and %d more)", len(problems)-1)
+		}
 		for _, p := range problems[:min(len(problems), maxToldProblems)] {
 			log.Error("config reload rejected", "err", p.String())
 		}
@@ -260,16 +304,12 @@ func (g *Gateway) reject(r reloadRequest, loaded *config.Loaded, err error) {
 // reread reads the configuration for a running gateway.
 func (g *Gateway) reread() (*config.Loaded, error) {
 	loaded, err := g.opts.load()
-	if err != nil {
-		return loaded, err
-	}
-	if loaded.Hash == "" && g.snapshot().loaded.Hash != "" {
+	var none errNoConfig
+	switch {
+	case errors.As(err, &none), err == nil && loaded.Hash == "" && g.snapshot().loaded.Hash != "":
 		return nil, fmt.Errorf("%s is gone", g.opts.Paths.ConfigPath)
 	}
-	if loaded.Config.Gateway.Auth.Missing() {
-		return loaded, g.ownToken(loaded.Config)
-	}
-	return loaded, nil
+	return loaded, err
 }
 
 // successor builds the gateway that takes over from this one. It proves what a
@@ -304,6 +344,9 @@ func (g *Gateway) configStatus() *wire.StatusConfig {
 	if err != nil {
 		out.LastError = err.Error()
 		return out
+	}
+	if loaded.Config.Gateway.Auth.Missing() {
+		loaded.Config.Gateway.Auth = running.cfg.Gateway.Auth // a token of its own is in no file
 	}
 	for _, c := range config.Diff(running.cfg, loaded.Config) {
 		out.Pending = append(out.Pending, c.Path)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"openclaw/wire"
 )
@@ -18,7 +19,7 @@ const maxHTTP = 1024
 func (g *Gateway) newServer() *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	g.conns.parked = map[net.Conn]struct{}{}
+	g.conns.parked = map[net.Conn]bool{}
 	return &http.Server{
 		Handler:                      g,
 		Protocols:                    protocols,
@@ -39,7 +40,8 @@ type conns struct {
 	mu     sync.Mutex
 	closed bool // lets no new one in
 	total  int
-	parked map[net.Conn]struct{} // new or idle
+	fresh  int               // of parked, those that have not asked for anything
+	parked map[net.Conn]bool // new (true) or idle
 }
 
 // state follows a connection. A hijacked one is the hub's to count.
@@ -56,18 +58,40 @@ func (c *conns) state(nc net.Conn, s http.ConnState) {
 				victim = old
 				break
 			}
-			delete(c.parked, victim)
+			c.unparkLocked(victim)
 			victim.Close() // does not wait for the peer
 		}
 		c.total++
-		c.parked[nc] = struct{}{}
+		c.fresh++
+		c.parked[nc] = true
 	case http.StateActive:
-		delete(c.parked, nc)
+		c.unparkLocked(nc)
 	case http.StateIdle:
-		c.parked[nc] = struct{}{}
+		c.parked[nc] = false
 	default: // closed or hijacked
-		delete(c.parked, nc)
+		c.unparkLocked(nc)
 		c.total--
+	}
+}
+
+func (c *conns) unparkLocked(nc net.Conn) {
+	if c.parked[nc] {
+		c.fresh--
+	}
+	delete(c.parked, nc)
+}
+
+// settle gives connections that were just accepted a moment to say what they
+// want: whoever comes during a restart is to be answered.
+func (c *conns) settle() {
+	for range 25 {
+		c.mu.Lock()
+		fresh := c.fresh
+		c.mu.Unlock()
+		if fresh == 0 {
+			return
+		}
+		time.Sleep(2 * time.Millisecond)
 	}
 }
 
@@ -111,7 +135,11 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request, from client) {
 	if !g.hub.enter(p, limits.MaxPending) {
 		w.Header().Set("Connection", "close")
 		w.Header().Set("Retry-After", "1")
-		refuse(http.StatusServiceUnavailable, "api_error", "Too many connections that have not authenticated").write(w)
+		why := "Too many connections that have not authenticated"
+		if g.stopping.Load() {
+			why = stopping().Message
+		}
+		refuse(http.StatusServiceUnavailable, "api_error", why).write(w)
 		return
 	}
 	conn, err := wire.Accept(w, r, wire.Options{MaxMessage: preAuthLimit, Binary: true, PingInterval: limits.PingIntervalMs.Duration()})

@@ -188,6 +188,23 @@ func joined(ctx context.Context, run *Run) (*Run, error) {
 	}
 }
 
+// Inherit takes over the finished runs of Agents that have drained, so that
+// Wait and a repeated Start still know them.
+func (a *Agents) Inherit(from *Agents) {
+	from.mu.Lock()
+	finished := from.finished
+	from.mu.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, f := range finished {
+		if a.runs[f.run.ID] == nil {
+			a.runs[f.run.ID] = f.run
+			a.finished = append(a.finished, f)
+			a.kept += f.size
+		}
+	}
+}
+
 // remember keeps a finished run for Wait and for repeated Starts.
 func (a *Agents) remember(run *Run) {
 	size := len(run.result.Text)

@@ -223,13 +223,19 @@ func (l *LogFile) reopen() error {
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
-	size, err := wholeLines(f)
+	fi, err := f.Stat()
+	var size int64
+	if err == nil {
+		size, err = wholeLines(f)
+	}
 	if err != nil {
 		f.Close()
 		return fmt.Errorf("open log: %w", err)
 	}
 	l.file = &appender{f: f, write: l.in.write, size: size}
-	l.file.cut()
+	if size < fi.Size() { // torn; else what is behind size by now is another writer's
+		l.file.cut()
+	}
 	l.prune()
 	return nil
 }

@@ -417,7 +417,7 @@ func TestRestartsRefuseNobody(t *testing.T) {
 	close(stop)
 	knocking.Wait()
 	t.Logf("20 restarts: %d connections answered, %d cut, %d refused", answered.Load(), cut.Load(), refused.Load())
-	if refused.Load() > 0 || answered.Load() < 20 || cut.Load() > 80 { // the four, each time
+	if refused.Load() > 0 || answered.Load() < 20 || cut.Load() > 2 { // a busy machine may stall one past the moment it is given
 		t.Error("clients noticed")
 	}
 	e.restarted()

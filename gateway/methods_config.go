@@ -67,7 +67,10 @@ func (g *Gateway) gatewayReload(ctx context.Context, p *peer, in *wire.ReloadQue
 	if err != nil {
 		return nil, err
 	}
-	return &wire.Reloaded{OK: true, Hash: done.hash, Changes: changesOf(done.changes), Applied: done.applied, Pending: done.pending, Restart: done.restart}, nil
+	return &wire.Reloaded{
+		OK: true, Hash: done.hash, Changes: changesOf(done.changes), Applied: done.applied, Pending: done.pending, Restart: done.restart,
+		Warnings: issues(done.warnings),
+	}, nil
 }
 
 func (g *Gateway) configSet(ctx context.Context, p *peer, in *wire.ConfigWrite) (*wire.ConfigWritten, error) {

@@ -71,6 +71,7 @@ type reloadOutcome struct {
 	changes          []config.Change
 	applied, pending []string
 	restart          bool
+	warnings         []config.Problem
 	known            bool // the file has been judged before
 	err              error
 }
@@ -169,6 +170,9 @@ func (g *Gateway) change(r reloadRequest) (out reloadOutcome, next *Gateway) {
 	if r.source == fromFile && out.hash != "" && out.hash == g.reloader.state().seen {
 		out.known = true // touched, or written by one who had it applied
 		return out, nil
+	}
+	if err == nil {
+		out.warnings = loaded.Warnings
 	}
 	if err == nil && loaded.Config.Gateway.Auth.Missing() && !r.dry {
 		err = g.ownToken(loaded.Config)

@@ -82,15 +82,16 @@ func (c *conns) unparkLocked(nc net.Conn) {
 }
 
 // settle gives connections that were just accepted a moment to say what they
-// want: whoever comes during a restart is to be answered.
+// want: whoever comes during a restart is to be answered. net/http drops a
+// request that it is reading when a shutdown begins, so it takes more than one
+// look to be sure that there is none.
 func (c *conns) settle() {
-	for range 25 {
+	for tries, quiet := 0, 0; tries < 25 && quiet < 3; tries++ {
 		c.mu.Lock()
-		fresh := c.fresh
-		c.mu.Unlock()
-		if fresh == 0 {
-			return
+		if quiet++; c.fresh > 0 {
+			quiet = 0
 		}
+		c.mu.Unlock()
 		time.Sleep(2 * time.Millisecond)
 	}
 }

@@ -35,6 +35,8 @@ type Reloaded struct {
 	Applied []string       `json:"applied"`
 	Pending []string       `json:"pending"`           // with Restart what the restart applies
 	Restart bool           `json:"restart,omitempty"` // a restart in process follows
+
+	Warnings []ConfigIssue `json:"warnings,omitempty"` // of the file, also of keys that the command line overrules
 }
 
 // ConfigChange is one key that differs.

@@ -35,6 +35,10 @@ func table(n int) []row {
 			s, err := cli(t)
 			return map[string]float64{"ms": s.value}, err
 		}},
+		{"configuration of 100 providers changed, applied after the debounce", "≤ 50 ms", false, func(t *target, _ *upstream, _ int) (map[string]float64, error) {
+			s, err := reload(t)
+			return map[string]float64{"ms": s.value}, err
+		}},
 		{"cheapest RPC, 16 connections", "≥ 0.85 × rate, ≤ 1.2 × CPU", true, func(t *target, _ *upstream, _ int) (map[string]float64, error) {
 			return rateAndCPU(rpc(t, "last-heartbeat", 16, 1))
 		}},

@@ -326,6 +326,46 @@ func manySessions(t *target, n int) error {
 	}
 }
 
+// debounce is gateway.hotReload.debounceMs where nobody says otherwise.
+const debounce = 300 * time.Millisecond
+
+// reload is how long after the file has settled a change of it is in effect
+// and told, with 100 providers in the file.
+func reload(t *target) (sample, error) {
+	file := t.home + "/state/openclaw.json"
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return sample{}, err
+	}
+	var more strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&more, "p%d: {baseUrl: 'http://127.0.0.1:9/v1', models: [{id: 'a', contextWindow: 9000}, {id: 'b'}]},\n", i)
+	}
+	text := strings.Replace(string(raw), "providers: {", "providers: {\n"+more.String(), 1)
+	c, err := t.open()
+	if err != nil {
+		return sample{}, err
+	}
+	defer c.Close()
+	var ms []float64
+	for i := range 5 {
+		next := strings.Replace(text, "defaults: {", fmt.Sprintf("defaults: {timeoutSeconds: %d,", 100+i), 1)
+		if err := os.WriteFile(file+".new", []byte(next), 0o600); err != nil {
+			return sample{}, err
+		}
+		at := time.Now()
+		if err := os.Rename(file+".new", file); err != nil {
+			return sample{}, err
+		}
+		c.SetDeadline(at.Add(10 * time.Second))
+		if _, err := c.until(`"config.changed"`); err != nil {
+			return sample{}, err
+		}
+		ms = append(ms, float64((time.Since(at)-debounce).Microseconds())/1000)
+	}
+	return sample{median(ms), 0}, nil
+}
+
 // cli is the whole time of one call of the command line.
 func cli(t *target) (sample, error) {
 	var ms []float64

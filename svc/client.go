@@ -54,6 +54,7 @@ type endpoint struct {
 	token, password string
 	credential      string // where the secret came from, never what it is
 	tls             *tls.Config
+	find            func() (*endpoint, error) // anew: a gateway may move
 }
 
 // discover finds the gateway that a command means and the credentials that
@@ -65,7 +66,7 @@ func discover(e *Env, a *Args) (*endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	ep := &endpoint{url: a.Get("url"), source: "--url"}
+	ep := &endpoint{url: a.Get("url"), source: "--url", find: func() (*endpoint, error) { return discover(e, a) }}
 	if ep.url == "" {
 		ep.url, ep.source = e.getenv("OPENCLAW_GATEWAY_URL"), "OPENCLAW_GATEWAY_URL"
 	}
@@ -108,6 +109,12 @@ func discover(e *Env, a *Args) (*endpoint, error) {
 		ep.token, ep.password, ep.credential = e.getenv("OPENCLAW_GATEWAY_TOKEN"), e.getenv("OPENCLAW_GATEWAY_PASSWORD"), "the environment"
 	}
 	return ep, err
+}
+
+// ownGateway is the profile's, with no other credentials than its own.
+func ownGateway(e *Env, p config.Paths) (*endpoint, error) {
+	ep := &endpoint{find: func() (*endpoint, error) { return ownGateway(e, p) }}
+	return ep, ep.findOwn(e, p, 0)
 }
 
 // findOwn fills in the profile's own gateway: the running one by its record in
@@ -238,6 +245,7 @@ type link struct {
 	ep      *endpoint
 	hello   *wire.HelloOK
 	timeout time.Duration // for an answer; 0 = none was asked for
+	redial  func(context.Context) (*link, error)
 }
 
 // dial connects to the gateway that the command means.
@@ -260,11 +268,12 @@ func (ep *endpoint) dial(ctx context.Context, e *Env, a *Args, onEvent func(wire
 	}
 	dctx, cancel := context.WithTimeout(ctx, min(cmp.Or(limit, connectTimeout), connectTimeout))
 	defer cancel()
-	c, hello, err := wire.Connect(dctx, ep.url, wire.ClientOptions{DialOptions: wire.DialOptions{TLS: ep.tls}, Token: ep.token, Password: ep.password, OnEvent: onEvent})
+	c, hello, err := ep.connect(dctx, e, onEvent)
 	if err != nil {
 		return nil, ep.explain(e, ctx, err)
 	}
-	return &link{Client: c, ep: ep, hello: hello, timeout: limit}, nil
+	redial := func(ctx context.Context) (*link, error) { return ep.dial(ctx, e, a, onEvent) }
+	return &link{Client: c, ep: ep, hello: hello, timeout: limit, redial: redial}, nil
 }
 
 // explain turns a connection that did not come about into what the person should know.
@@ -323,11 +332,22 @@ func cause(err error) error {
 	return err
 }
 
-// ask calls a method and returns its payload, read into result too unless that is nil.
+// ask calls a method and returns its payload, read into result too unless that
+// is nil. A question that a restart of the gateway cuts off is asked once more
+// if it changes nothing.
 func (l *link) ask(ctx context.Context, method string, params, result any) (wire.Raw, error) {
-	return l.wait(ctx, method, 30*time.Second, func(ctx context.Context, payload *wire.Raw) error {
-		return l.Call(ctx, method, params, payload)
-	}, result)
+	var failed error
+	once := func() (wire.Raw, error) {
+		return l.wait(ctx, method, 30*time.Second, func(ctx context.Context, payload *wire.Raw) error {
+			failed = l.Call(ctx, method, params, payload)
+			return failed
+		}, result)
+	}
+	raw, err := once()
+	if err != nil && l.ep.own && readsOnly(method) && passing(failed) && l.again(ctx) == nil {
+		return once()
+	}
+	return raw, err
 }
 
 // askFinal is ask for a method that answers twice, such as a turn.

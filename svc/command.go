@@ -126,7 +126,7 @@ func parse(e *Env, table []Command, argv []string) (*Command, *Args, error) {
 			words = append(words, argv[i+1:]...)
 			break
 		}
-		if len(arg) < 2 || arg[0] != '-' {
+		if len(arg) < 2 || arg[0] != '-' || strings.Trim(arg[1:], "0123456789") == "" { // -5 is a number
 			words = append(words, arg)
 			continue
 		}
@@ -173,8 +173,12 @@ func parse(e *Env, table []Command, argv []string) (*Command, *Args, error) {
 		case f.Ignored != "":
 			a.notices = append(a.notices, fmt.Sprintf("--%s has no effect: %s", f.Name, f.Ignored))
 			continue
-		case len(f.OneOf) > 0 && !slices.Contains(f.OneOf, g.value):
-			return nil, nil, usage("--%s: %q is none of %s%s", f.Name, g.value, strings.Join(f.OneOf, ", "), didYouMean(config.Nearest(g.value, f.OneOf)))
+		case len(f.OneOf) > 0:
+			i := slices.IndexFunc(f.OneOf, func(one string) bool { return strings.EqualFold(one, g.value) })
+			if i < 0 {
+				return nil, nil, usage("--%s: %q is none of %s%s", f.Name, g.value, strings.Join(f.OneOf, ", "), didYouMean(config.Nearest(g.value, f.OneOf)))
+			}
+			g.value = f.OneOf[i]
 		}
 		if f.Value == "" {
 			g.value = "true"

@@ -27,10 +27,14 @@ func (e *Env) BadConfig(path string, err error) *Error {
 	var ps config.Problems
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !errors.As(err, &ps):
-		return &Error{Code: "CONFIG_MISSING", Msg: "there is no configuration at " + path, Hint: e.Command("setup")}
+		out := &Error{Code: "CONFIG_MISSING", Msg: "there is no configuration at " + path}
+		if path == e.paths.ConfigPath {
+			out.Hint = e.Command("setup")
+		}
+		return out
 	case errors.As(err, &ps):
 		return &Error{Code: "CONFIG_INVALID", Msg: ps.Error(), Body: map[string]any{"ok": false, "file": path, "problems": ps,
-			"error": errorReport{"CONFIG_INVALID", fmt.Sprintf("%d problems in %s", len(ps), path)}}}
+			"error": errorReport{"CONFIG_INVALID", fmt.Sprintf("%s in %s", count(len(ps), "problem"), path)}}}
 	default:
 		return &Error{Code: "CONFIG_INVALID", Msg: err.Error()}
 	}
@@ -48,6 +52,10 @@ func configValidate(_ context.Context, e *Env, a *Args) error {
 	l, err := e.Load(path)
 	if err != nil {
 		return e.BadConfig(path, err)
+	}
+	if auth := l.Config.Gateway.Auth; auth.Missing() {
+		l.Warnings = append(l.Warnings, config.Problem{File: path, Msg: fmt.Sprintf("%s is not set, and a gateway does not start without a secret: %s, or %s",
+			auth.SecretKey(), e.Command("config set "+auth.SecretKey()+" - < FILE"), auth.SecretVar())})
 	}
 	if a.Has("strict") && len(l.Warnings) > 0 {
 		return e.BadConfig(path, config.Problems(l.Warnings))
@@ -90,13 +98,13 @@ func configShow(_ context.Context, e *Env, a *Args) error {
 		if !e.OutTTY || a.Word(0) != "" {
 			return usage("--show-secrets prints the whole configuration, on a terminal only")
 		}
-		return e.printJSON(l.Config.JSON(false))
+		return e.printFolded(l.Config.JSON(false))
 	}
 	raw, err := e.value(l, a.Word(0))
 	if err != nil {
 		return err
 	}
-	return e.printJSON(raw)
+	return e.printFolded(raw)
 }
 
 // value returns one value of a configuration, or all for "".
@@ -126,7 +134,7 @@ func configGet(_ context.Context, e *Env, a *Args) error {
 	if !e.JSON && wire.DecodeLoose(raw, &text) == nil {
 		return e.printf("%s\n", oneLine(text))
 	}
-	return e.printJSON(raw)
+	return e.printFolded(raw)
 }
 
 func configFile(_ context.Context, e *Env, _ *Args) error {

@@ -25,10 +25,12 @@ type configWritten struct {
 	Backup  string           `json:"backup,omitempty"` // the old text
 	Left    []config.Problem `json:"left"`             // what was wrong before and still is
 	DryRun  bool             `json:"dryRun,omitempty"`
+	Gateway *configApplied   `json:"gateway,omitempty"` // of a file that was written
+	Error   *errorReport     `json:"error,omitempty"`   // why ok is false
 }
 
 // configSet puts one value into the file.
-func configSet(_ context.Context, e *Env, a *Args) error {
+func configSet(ctx context.Context, e *Env, a *Args) error {
 	path, word := a.Word(0), a.Word(1)
 	typed := word != "-"
 	if !typed {
@@ -46,7 +48,12 @@ func configSet(_ context.Context, e *Env, a *Args) error {
 		return &Error{Code: "USAGE", Exit: ExitUsage, Msg: path + " is a secret, and " + onArgv,
 			Hint: e.Command("config set "+shellQuote(path)+" - < FILE") + ", or say where it is: '${NAME}', file:PATH or credential:NAME"}
 	}
-	return e.editConfig(a, func(old []byte) ([]byte, error) { return config.Set(old, path, value) })
+	err = e.editConfig(ctx, a, func(old []byte) ([]byte, error) { return config.Set(old, path, value) })
+	var out *Error
+	if advice := config.Advice(path, word); advice != "" && errors.As(err, &out) && out.Code == "CONFIG_INVALID" {
+		out.Hint = advice + "; " + nothingWritten
+	}
+	return err
 }
 
 // holdsSecret reports whether there is a secret in the value of a path, and not
@@ -66,15 +73,17 @@ func holdsSecret(path string, value []byte) bool {
 }
 
 // configUnset takes a key or an element out of the file.
-func configUnset(_ context.Context, e *Env, a *Args) error {
-	return e.editConfig(a, func(old []byte) ([]byte, error) { return config.Unset(old, a.Word(0)) })
+func configUnset(ctx context.Context, e *Env, a *Args) error {
+	return e.editConfig(ctx, a, func(old []byte) ([]byte, error) { return config.Unset(old, a.Word(0)) })
 }
 
 // configPatch merges a partial configuration into the file.
-func configPatch(_ context.Context, e *Env, a *Args) error {
+func configPatch(ctx context.Context, e *Env, a *Args) error {
 	name := cmp.Or(a.Word(0), "-")
 	patch, err := e.readInput(name)
-	if err != nil {
+	if err != nil && strings.HasPrefix(strings.TrimSpace(name), "{") {
+		return usage("config patch: give a FILE, or the patch on stdin")
+	} else if err != nil {
 		return err
 	}
 	if name == "-" {
@@ -83,12 +92,12 @@ func configPatch(_ context.Context, e *Env, a *Args) error {
 	if _, err := config.ParseJSON5(patch); err != nil {
 		return e.notWritten(name, err)
 	}
-	return e.editConfig(a, func(old []byte) ([]byte, error) { return config.Patch(old, patch) })
+	return e.editConfig(ctx, a, func(old []byte) ([]byte, error) { return config.Patch(old, patch) })
 }
 
 // editConfig writes the profile's configuration file anew as edit has it, or
 // with --dry-run only tells what that would do.
-func (e *Env) editConfig(a *Args, edit func(old []byte) ([]byte, error)) error {
+func (e *Env) editConfig(ctx context.Context, a *Args, edit func(old []byte) ([]byte, error)) error {
 	p, err := e.Paths()
 	if err != nil {
 		return err
@@ -100,15 +109,13 @@ func (e *Env) editConfig(a *Args, edit func(old []byte) ([]byte, error)) error {
 		if now := config.Hash(old); a.Has("base-hash") && (old == nil || !strings.EqualFold(a.Get("base-hash"), now)) {
 			return nil, &Error{Code: "CONFLICT", Msg: "the file is not the one of --base-hash: nothing was written", Hint: "look at it again: " + e.Command("config show --source --json")}
 		}
-		if was = old; old == nil {
-			old = []byte("{}\n")
-		}
+		was = old
 		text, err := edit(old)
-		if err == nil {
-			draft, err = config.NewDraft(p.ConfigPath, old, text, src, a.Has("allow-shrink"))
-		}
 		if err != nil {
 			return nil, err
+		}
+		if draft, err = config.NewDraft(p.ConfigPath, old, text, src, a.Has("allow-shrink")); err != nil {
+			return nil, unplaced(err)
 		}
 		return draft.Text, nil
 	}
@@ -124,25 +131,43 @@ func (e *Env) editConfig(a *Args, edit func(old []byte) ([]byte, error)) error {
 	if err != nil {
 		return e.notWritten(p.ConfigPath, err)
 	}
+	warnings := draft.Loaded.Warnings
+	if out.DryRun {
+		warnings, draft.Left = withoutPlaces(warnings), withoutPlaces(draft.Left)
+	}
 	out.Hash, out.Changes, out.Left = draft.Loaded.Hash, append([]config.Change{}, draft.Changes...), orEmpty(draft.Left)
 	differs := !bytes.Equal(was, draft.Text)
 	if out.Written = differs && !out.DryRun; out.Written && was != nil {
 		real, _ := filepath.EvalSymlinks(p.ConfigPath)
 		out.Backup = real + ".bak"
 	}
-	for _, w := range draft.Loaded.Warnings {
+	for _, w := range warnings {
 		e.Warn("warning: %s", w.String())
 	}
 	for _, w := range draft.Left {
 		e.Warn("still wrong: %s", w.String())
 	}
 	if out.Written {
-		e.afterWrite(p, src, was, draft)
+		if was == nil && draft.Loaded.Config.Gateway.Auth.Missing() {
+			e.Warn("a gateway needs a secret: openssl rand -hex 32 | %s", e.Command("config set gateway.auth.token -"))
+		}
+		before, _ := config.Parse(p.ConfigPath, was, src)
+		out.Gateway = e.apply(ctx, p, before.Config, draft.Changes)
+		if mode := out.Gateway.waits; mode != "" {
+			e.Warn("gateway.hotReload.mode is %s: the running gateway waits for %s", mode, e.Command("gateway reload"))
+		}
 	}
-	if e.JSON {
+	refused := out.notApplied()
+	if e.JSON && refused == nil {
 		return e.printJSON(out)
+	} else if e.JSON {
+		return refused
 	}
-	return e.printChanges(out.Changes, differs)
+	e.printChanges(out.Changes, differs)
+	if out.Gateway != nil && out.Gateway.line != "" {
+		e.printf("%s\n", oneLine(out.Gateway.line))
+	}
+	return refused
 }
 
 // makeState makes the state directory where it is missing and the configuration
@@ -161,21 +186,6 @@ func (e *Env) makeState(p config.Paths) error {
 	return d.Close()
 }
 
-// afterWrite tells what the person still has to do.
-func (e *Env) afterWrite(p config.Paths, src config.Source, was []byte, draft *config.Draft) {
-	if was == nil && draft.Loaded.Config.Gateway.Auth.Missing() {
-		e.Warn("a gateway needs a secret: openssl rand -hex 32 | %s", e.Command("config set gateway.auth.token -"))
-	}
-	if _, running, _ := store.ReadInstance(p.StateDir); !running || len(draft.Changes) == 0 {
-		return
-	}
-	before, _ := config.Parse(p.ConfigPath, was, src)
-	switch mode := before.Config.Gateway.HotReload.Mode; {
-	case mode == "off", mode == "hot" && config.ClassOf(draft.Changes) == config.Restart:
-		e.Warn("gateway.hotReload.mode is %s: the running gateway waits for %s", mode, e.Command("gateway reload"))
-	}
-}
-
 // printChanges writes one line for each key that changes.
 func (e *Env) printChanges(changes []config.Change, differs bool) error {
 	for _, c := range changes {
@@ -190,9 +200,10 @@ func (e *Env) printChanges(changes []config.Change, differs bool) error {
 	return e.printf("no change\n")
 }
 
+const nothingWritten = "nothing was written"
+
 // notWritten explains why the file stays as it is.
 func (e *Env) notWritten(path string, err error) error {
-	const nothing = "nothing was written"
 	var ps config.Problems
 	var one *config.Problem
 	var out *Error
@@ -204,13 +215,13 @@ func (e *Env) notWritten(path string, err error) error {
 		one.File = cmp.Or(one.File, path)
 		ps = config.Problems{*one}
 	case errors.Is(err, config.ErrShrinks):
-		return &Error{Code: "CONFIG_SHRINKS", Msg: err.Error() + ": " + nothing, Hint: "if that is meant: --allow-shrink"}
+		return &Error{Code: "CONFIG_SHRINKS", Msg: err.Error() + ": " + nothingWritten, Hint: "if that is meant: --allow-shrink"}
 	case errors.Is(err, config.ErrAbsent), errors.Is(err, config.ErrUnknownPath):
-		return &Error{Code: "CONFIG_PATH", Msg: err.Error() + ": " + nothing, Hint: e.Command("config show --source")}
+		return &Error{Code: "CONFIG_PATH", Msg: err.Error() + ": " + nothingWritten, Hint: e.Command("config show --source")}
 	default:
 		return err
 	}
 	out = e.BadConfig(path, ps)
-	out.Hint = nothing
+	out.Hint = nothingWritten
 	return out
 }

@@ -23,7 +23,11 @@ const (
 // from the files. Both name a position by the same file and byte, so following
 // survives rotations and the gateway's stop and start.
 func logs(ctx context.Context, e *Env, a *Args) error {
-	last, err := a.Int("last", 200, 1, store.MaxTailLines)
+	least := 1
+	if a.Has("follow") {
+		least = 0 // only what comes
+	}
+	last, err := a.Int("last", 200, least, store.MaxTailLines)
 	if err != nil {
 		return err
 	}
@@ -87,6 +91,10 @@ func (s *logSource) last(ctx context.Context, n int, f *logFilter) (*wire.LogsPa
 	page, err := s.ask(ctx, &wire.LogsTail{}, fromFiles)
 	if err != nil {
 		return nil, err
+	}
+	if n == 0 {
+		page.Lines = nil
+		return page, nil
 	}
 	older := page.Truncated || len(page.Lines) == store.MaxTailLines
 	lines := []string{}

@@ -115,6 +115,32 @@ func TestLogsLast(t *testing.T) {
 	}
 }
 
+// TestLogsOnlyWhatComes begins to follow behind the last line.
+func TestLogsOnlyWhatComes(t *testing.T) {
+	c := newConsole(t)
+	c.vars["OPENCLAW_GATEWAY_PORT"] = "1" // where nobody listens
+	l, shut := c.openLog(t, 64<<10, 1)
+	defer shut()
+	line := logLineOf("INFO", 1)
+	l.Write([]byte(line))
+	_, a, err := parse(c.Env, commands(), []string{"logs", "--follow", "-n", "0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := (&logSource{e: c.Env, a: a}).last(t.Context(), 0, &logFilter{})
+	if err != nil || len(page.Lines) != 0 || page.Cursor < int64(len(line)) || c.err.Len() > 0 {
+		t.Errorf("%+v, %v, %s", page, err, c.err.String())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if Main(ctx, c.Env, []string{"logs", "--follow", "-n", "0"}); strings.Contains(c.err.String(), "is not a number") {
+		t.Error(c.err.String())
+	}
+	if code := c.main("logs", "-n", "0"); code != ExitUsage {
+		t.Errorf("none, and no more: exit %d", code)
+	}
+}
+
 // TestLogsLastBehindOnePage looks further back than a gateway's page, if that is
 // here, and says so if it is not.
 func TestLogsLastBehindOnePage(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"unicode"
@@ -87,20 +88,82 @@ func (e *Env) debug(format string, a ...any) {
 
 // printJSON writes v, or the JSON text that v is, as one indented document.
 func (e *Env) printJSON(v any) error {
+	text, err := indented(v)
+	if err == nil {
+		_, err = e.Stdout.Write(escapeJSON(text))
+	}
+	return err
+}
+
+// printFolded is printJSON for a person to read and for grep: objects and lists
+// of nothing but plain values stand on one line where that is no long one.
+func (e *Env) printFolded(v any) error {
+	text, err := indented(v)
+	if err == nil {
+		_, err = e.Stdout.Write(fold(escapeJSON(text)))
+	}
+	return err
+}
+
+// fold joins the lines of the innermost objects and lists of an indented JSON
+// text. Only a line that opens one ends with its bracket, since strings have no
+// line breaks.
+func fold(text []byte) []byte {
+	const width = 80
+	var lines [][]byte
+	open := -1 // the line where the innermost begins
+	for line := range bytes.Lines(text) {
+		line = bytes.TrimSuffix(line, []byte("\n"))
+		lines = append(lines, line)
+		switch word := bytes.TrimSpace(line); {
+		case bytes.HasSuffix(word, []byte("{")), bytes.HasSuffix(word, []byte("[")):
+			open = len(lines) - 1
+		case open >= 0 && (word[0] == '}' || word[0] == ']'):
+			inner := slices.Clone(lines[open+1 : len(lines)-1])
+			for i := range inner {
+				inner[i] = bytes.TrimSpace(inner[i])
+			}
+			if one := slices.Concat(lines[open], bytes.Join(inner, []byte(" ")), word); utf8.RuneCount(one) <= width {
+				lines = append(lines[:open], one)
+			}
+			open = -1
+		}
+	}
+	return append(bytes.Join(lines, []byte("\n")), '\n')
+}
+
+// indented is v, or the JSON text that v is, with lines.
+func indented(v any) ([]byte, error) {
 	if text, ok := v.([]byte); ok {
 		v = wire.Raw(text)
 	}
 	raw, err := wire.Marshal(v)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var b bytes.Buffer
 	if err := json.Indent(&b, raw, "", "  "); err != nil {
-		return err
+		return nil, err
 	}
 	b.WriteByte('\n')
-	_, err = e.Stdout.Write(escapeJSON(b.Bytes()))
-	return err
+	return b.Bytes(), nil
+}
+
+// count is "1 problem", "2 problems".
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
+// someOf lists the first few of many keys.
+func someOf(keys []string) string {
+	const few = 5
+	if len(keys) <= few+1 {
+		return strings.Join(keys, ", ")
+	}
+	return fmt.Sprintf("%s … and %d more", strings.Join(keys[:few], ", "), len(keys)-few)
 }
 
 // printf writes to stdout. Values that came from elsewhere go through escape first.

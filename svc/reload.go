@@ -48,9 +48,7 @@ func configDiff(ctx context.Context, e *Env, a *Args) error {
 			return err
 		}
 		file = at
-		for _, c := range r.Changes {
-			changes = append(changes, config.Change{Path: c.Path, Class: config.Class(c.Class)})
-		}
+		changes = changesOf(r)
 	} else {
 		p, err := e.Paths()
 		if err != nil {
@@ -72,6 +70,14 @@ func configDiff(ctx context.Context, e *Env, a *Args) error {
 	return e.printChanges(changes, false)
 }
 
+func changesOf(r *wire.Reloaded) []config.Change {
+	changes := []config.Change{}
+	for _, c := range r.Changes {
+		changes = append(changes, config.Change{Path: c.Path, Class: config.Class(c.Class)})
+	}
+	return changes
+}
+
 // askReload calls gateway.reload. The file is the gateway's, as far as we know where that is.
 func askReload(ctx context.Context, e *Env, a *Args, q wire.ReloadQuery) (*wire.Reloaded, string, error) {
 	l, err := dial(ctx, e, a, nil)
@@ -83,13 +89,7 @@ func askReload(ctx context.Context, e *Env, a *Args, q wire.ReloadQuery) (*wire.
 	if l.ep.own {
 		file = e.paths.ConfigPath
 	}
-	var refused *wire.Error
-	r := new(wire.Reloaded)
-	_, err = l.wait(ctx, "gateway.reload", 30*time.Second, func(ctx context.Context, payload *wire.Raw) error {
-		err := l.Call(ctx, "gateway.reload", q, payload)
-		errors.As(err, &refused)
-		return err
-	}, r)
+	r, refused, err := l.reload(ctx, q)
 	if ps := problemsOf(refused, file); len(ps) > 0 {
 		out := e.BadConfig(cmp.Or(file, "the configuration"), ps)
 		if out.Hint = "the running gateway stays as it is"; q.DryRun {
@@ -97,7 +97,25 @@ func askReload(ctx context.Context, e *Env, a *Args, q wire.ReloadQuery) (*wire.
 		}
 		return nil, file, out
 	}
+	if err == nil {
+		for _, w := range r.Warnings {
+			e.Warn("%s", warningOf(w))
+		}
+	}
 	return r, file, err
+}
+
+func warningOf(w wire.ConfigIssue) string { return "warning: " + w.Path + ": " + w.Message }
+
+// reload calls gateway.reload, and returns the refusal too as it came.
+func (l *link) reload(ctx context.Context, q wire.ReloadQuery) (r *wire.Reloaded, refused *wire.Error, err error) {
+	r = new(wire.Reloaded)
+	_, err = l.wait(ctx, "gateway.reload", 30*time.Second, func(ctx context.Context, payload *wire.Raw) error {
+		err := l.Call(ctx, "gateway.reload", q, payload)
+		errors.As(err, &refused)
+		return err
+	}, r)
+	return r, refused, err
 }
 
 // problemsOf returns what a gateway finds wrong with its configuration file.

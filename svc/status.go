@@ -130,6 +130,7 @@ func (r *gatewayReport) probe(ctx context.Context, e *Env, a *Args, status *wire
 		return err
 	}
 	defer l.Close()
+	r.RPC.URL = ep.url // where it is by now
 	raw, err := l.ask(ctx, "status", nil, status)
 	if err != nil {
 		return err
@@ -168,7 +169,7 @@ func (r *gatewayReport) print(e *Env, status *wire.Status) {
 	case c.Valid && len(c.Warnings) == 0:
 		e.field("config", "valid: "+c.Path)
 	case c.Valid:
-		e.field("config", fmt.Sprintf("valid, %d warnings: %s", len(c.Warnings), c.Path))
+		e.field("config", fmt.Sprintf("valid, %s: %s", count(len(c.Warnings), "warning"), c.Path))
 	default:
 		e.verdict("config", red, "invalid", ": "+c.Path)
 		for _, p := range c.Problems {
@@ -284,15 +285,14 @@ func status(ctx context.Context, e *Env, a *Args) error {
 			e.field("", fmt.Sprintf("%s, %s, %d tokens", r.Key, e.ago(r.UpdatedAt), r.TotalTokens))
 		}
 		if c := s.Config; c != nil {
-			lines := []string{c.LastError}
+			if c.LastError != "" {
+				e.field("config", "rejected, the running configuration stays: "+c.LastError)
+			}
 			if len(c.Pending) > 0 {
-				lines = append(lines, "waits for "+e.Command("gateway reload")+": "+strings.Join(c.Pending, ", "))
+				e.field("config", "waits for "+e.Command("gateway reload")+": "+someOf(c.Pending))
 			}
 			if len(c.Applied) > 0 {
-				lines = append(lines, "applied "+e.ago(c.AppliedAt)+": "+strings.Join(c.Applied, ", "))
-			}
-			for _, line := range lines {
-				e.field("config", line)
+				e.field("config", "applied "+e.ago(c.AppliedAt)+": "+someOf(c.Applied))
 			}
 		}
 		return nil

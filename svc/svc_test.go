@@ -66,6 +66,9 @@ func TestParse(t *testing.T) {
 		{"message send --target main --text -5", "message send||message=-5 to=main"},
 		{"logs -n 5", "logs||last=5"},
 		{"logs -n=5 --limit 6", "logs||last=6"},
+		{"logs --level WARN", "logs||level=warn"},
+		{"config set gateway.x -5", "config set|gateway.x -5|"},
+		{"config set -5x gateway.x", `config set: unknown flag "-5x" (did you mean -V?)`},
 		{"health --json=false", "health||"},
 		{"help gateway status", "help|gateway status|"},
 		{"sessions show a", "sessions show|a|"},
@@ -172,6 +175,34 @@ func TestHelpFitsTheScreen(t *testing.T) {
 	}
 	if code := e.main("help", "nothing"); code != ExitUsage {
 		t.Errorf("help for an unknown command: exit %d", code)
+	}
+}
+
+// TestFold keeps what an indented JSON text means, and what is small on one line.
+func TestFold(t *testing.T) {
+	long := strings.Repeat("x", 56)
+	for _, c := range [][2]string{
+		{`{"a":{"b":1,"c":"{"},"d":[1,"]",null],"e":{},"f":[[1],{"g":2}]}`,
+			"{\n  \"a\": {\"b\": 1, \"c\": \"{\"},\n  \"d\": [1, \"]\", null],\n  \"e\": {},\n  \"f\": [\n    [1],\n    {\"g\": 2}\n  ]\n}\n"},
+		{`{"a":1}`, "{\"a\": 1}\n"},
+		{`5`, "5\n"},
+		{`{"a":{"b":"` + long + `","c":1}}`, "{\n  \"a\": {\"b\": \"" + long + "\", \"c\": 1}\n}\n"},
+		{`{"a":{"b":"` + long + `","cccc":1}}`, "{\n  \"a\": {\n    \"b\": \"" + long + "\",\n    \"cccc\": 1\n  }\n}\n"},
+	} {
+		text, err := indented([]byte(c[0]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var compact bytes.Buffer
+		if got := fold(text); string(got) != c[1] || json.Compact(&compact, got) != nil || compact.String() != c[0] {
+			t.Errorf("%s:\n%s", c[0], got)
+		}
+	}
+	if got := someOf(strings.Fields("a b c d e f")); got != "a, b, c, d, e, f" {
+		t.Error(got)
+	}
+	if got := someOf(strings.Fields("a b c d e f g")); got != "a, b, c, d, e … and 2 more" {
+		t.Error(got)
 	}
 }
 

@@ -22,7 +22,7 @@ func commands() []Command {
 	)...)
 	edit := []Flag{json, {Name: "dry-run", Doc: "Only say what would change."},
 		{Name: "base-hash", Value: "HASH", Doc: "Only if the file still has this SHA-256."},
-		{Name: "allow-shrink", Doc: "Also if almost nothing of the file would be left."}}
+		{Name: "allow-shrink", Doc: "Also if almost nothing of the file, or no secret, would be left."}}
 	session := func(doc string) string { return doc + " SESSION is a key, an id or a label." }
 	return []Command{
 		{Path: "gateway status", Aliases: []string{"gateway probe", "daemon status"}, Doc: "Show the process, the port, a probe, the configuration and the last error.",

@@ -15,13 +15,24 @@ type Draft struct {
 	Left    []Problem // that the old text had already: a file may be mended step by step
 }
 
-// ErrShrinks says that a draft would leave almost nothing of the file.
+// ErrShrinks says that a draft would leave almost nothing of the file, or take
+// its last secret away.
 var ErrShrinks = errors.New("would leave almost nothing of the configuration")
+
+// secretGone is an ErrShrinks.
+type secretGone string
+
+func (key secretGone) Error() string {
+	return "would take the gateway's secret away: " + string(key) + " is not set, and no gateway starts without one"
+}
+
+func (secretGone) Unwrap() error { return ErrShrinks }
 
 // NewDraft judges text as a replacement of old, the file's text (nil: no file).
 // What clients were shown instead of secrets is restored from old first. The
 // error is Problems for what is wrong with the draft and was not wrong with
-// old, and wraps ErrShrinks for a draft that keeps too little, see shrinks.
+// old, and wraps ErrShrinks for a draft that keeps too little, see shrinks, or
+// no secret where there was one.
 func NewDraft(name string, old, text []byte, src Source, mayShrink bool) (*Draft, error) {
 	root, err := ParseJSON5(text)
 	if err != nil {
@@ -52,7 +63,23 @@ func NewDraft(name string, old, text []byte, src Source, mayShrink bool) (*Draft
 	if added := added(had, has); len(added) > 0 {
 		return nil, added
 	}
+	if key, ok := loaded.secret(); !ok && !mayShrink {
+		if _, had := before.secret(); had {
+			return nil, secretGone(key)
+		}
+	}
 	return &Draft{Text: text, Loaded: loaded, Changes: Diff(before.Config, loaded.Config), Left: has}, nil
+}
+
+// secret names the key of the secret that clients must present, and reports
+// whether it is set: a reference that cannot be followed here counts.
+func (l *Loaded) secret() (key string, ok bool) {
+	a := l.Config.Gateway.Auth
+	if key = a.SecretKey(); !a.Missing() || l.Root == nil {
+		return key, !a.Missing()
+	}
+	n := lookup(l.Root, key)
+	return key, n != nil && n.Kind == String && n.Str != ""
 }
 
 func syntax(name string, err error) error {

@@ -168,6 +168,42 @@ func TestDraftShrinks(t *testing.T) {
 	}
 }
 
+// TestDraftSecret: no draft takes the last secret away unless that is meant.
+func TestDraftSecret(t *testing.T) {
+	token, password := `{gateway:{auth:{token:"`+goodToken+`"}}}`, `{gateway:{auth:{mode:"password",password:"`+goodPassword+`"}}}`
+	for _, c := range []struct {
+		name, old, text, env string // OPENCLAW_GATEWAY_TOKEN
+		want                 string // the key that the error names; "" = accepted
+	}{
+		{"section replaced", token, "{gateway:{}}", "", "gateway.auth.token"},
+		{"unset", token, "{gateway:{auth:{}}}", "", "gateway.auth.token"},
+		{"other mode", token, `{gateway:{auth:{mode:"password",token:"` + goodToken + `"}}}`, "", "gateway.auth.password"},
+		{"other mode with its secret", token, password, "", ""},
+		{"back", password, strings.Replace(password, `mode:"password"`, `mode:"token"`, 1), "", "gateway.auth.token"},
+		{"mode left to the secret", password, strings.Replace(password, `mode:"password",`, "", 1), "", ""},
+		{"one in the environment", token, "{}", goodToken, ""},
+		{"only in the environment", "{}", `{gateway:{auth:{mode:"password"}}}`, goodToken, "gateway.auth.password"},
+		{"none before", "{gateway:{port:1}}", "{}", "", ""},
+		{"no file before", "", "{gateway:{port:1}}", "", ""},
+		{"what cannot be read here", `{gateway:{auth:{token:"${ELSEWHERE}"}}}`, "{}", "", "gateway.auth.token"},
+		{"what cannot be read here stays", `{gateway:{auth:{token:"${ELSEWHERE}"}}}`, `{gateway:{port:1,auth:{token:"${ELSEWHERE}"}}}`, "", ""},
+	} {
+		var old []byte
+		if c.old != "" {
+			old = []byte(c.old)
+		}
+		env := map[string]string{"OPENCLAW_GATEWAY_TOKEN": c.env}
+		src := Source{Env: func(name string) (string, bool) { return env[name], env[name] != "" }}
+		_, err := NewDraft("f", old, []byte(c.text), src, false)
+		if c.want == "" && err != nil || c.want != "" && (!errors.Is(err, ErrShrinks) || !strings.Contains(err.Error(), "secret away: "+c.want+" is not set")) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if _, err := NewDraft("f", old, []byte(c.text), src, true); err != nil {
+			t.Errorf("%s, allowed: %v", c.name, err)
+		}
+	}
+}
+
 func TestDraftChanges(t *testing.T) {
 	d, err := NewDraft("f", []byte(`{gateway:{port:19000},x:1}`), []byte(`{gateway:{port:19000,bind:"lan"},x:1,agents:{list:[{id:"a"}]}}`), Source{}, false)
 	want := []Change{{"gateway.bind", Restart}, {"agents.list[a]", Hot}}
@@ -198,7 +234,8 @@ func TestLiteral(t *testing.T) {
 		{"gateway.port", "", `""`},
 		{"logging.rotation.maxSize", "10M", `"10M"`},
 		{"logging.rotation.enabled", "true", "true"},
-		{"tools.deny", "[exec]", `"[exec]"`},
+		{"agents.defaults.systemPrompt", "[be] brief", `"[be] brief"`},
+		{"gateway.auth.password", `"it's`, `"\"it's"`},
 		{"tools.deny", "['exec',]", `['exec',]`},
 		{"agents.defaults.model", "p/m", `"p/m"`},
 		{"agents.defaults.model", "{primary:'p/m'}", "{primary:'p/m'}"},
@@ -210,9 +247,27 @@ func TestLiteral(t *testing.T) {
 			t.Errorf("%s %q: %s, %v; want %s", c[0], c[1], got, err, c[2])
 		}
 	}
-	for _, c := range [][2]string{{"a..b", "1"}, {"", "1"}, {"a", "\xff"}, {`["\xff"]`, "1"}} {
+	for _, c := range [][2]string{{"a..b", "1"}, {"", "1"}, {"a", "\xff"}, {`["\xff"]`, "1"},
+		{"tools.deny", "[exec]"}, {"tools.deny", ` ["exec"`}, {"agents.defaults.model", "{primary:"}, {"channels.x", `"a" b`}, {"gateway.bind", "'lan"}} {
 		if got, err := Literal(c[0], c[1]); err == nil {
 			t.Errorf("%q %q: %s", c[0], c[1], got)
+		}
+	}
+}
+
+func TestAdvice(t *testing.T) {
+	for _, c := range [][3]string{
+		{"tools.deny", "exec", `write a list: '["exec"]'`},
+		{"tools.deny", `"exec"`, `write a list: '["exec"]'`},
+		{"tools.deny", "[5]", ""},
+		{"tools.deny", "it's", ""},
+		{"logging.rotation.enabled", "on", "write true or false"},
+		{"gateway.port", "on", ""},
+		{"a..b", "on", ""},
+		{"channels.x", "on", ""},
+	} {
+		if got := Advice(c[0], c[1]); got != c[2] {
+			t.Errorf("%s %s: %q, want %q", c[0], c[1], got, c[2])
 		}
 	}
 }

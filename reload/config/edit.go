@@ -17,8 +17,9 @@ var ErrAbsent = errors.New("not set in the file")
 // JSON5 text of one value; what stands around it there is not taken. Paths are
 // those of Config.Get, in any document. Every other byte stays: a value that is
 // there is replaced where it stands, a new key goes behind the last one of its
-// object, in that object's style. Objects on the way are made, an element of a
-// list is appended by the index behind its last one, or by a new id.
+// object, in that object's style, and what is JSON stays JSON. Objects on the
+// way are made. An element of a list is appended by the index behind its last
+// one, or by a new id that nothing follows: anywhere else that may be a slip.
 //
 // A section that may be written in two places (gateway.logging and logging) is
 // edited where the file has it, and where it has both, so that the new value wins.
@@ -44,8 +45,11 @@ func Set(raw []byte, path string, value []byte) ([]byte, error) {
 		places = append(places, p)
 	}
 	target := max(0, slices.IndexFunc(places, func(p place) bool { return len(p.rest) == 0 }))
-	if err := e.put(places[target], fresh{text: value[node.Start:node.End], kind: node.Kind}); err != nil {
-		return nil, err
+	f, p := e.typed(value, node, node), places[target]
+	if len(p.rest) > 0 || f.items == nil || !sameValue(p.at, node) { // else somebody may have laid it out
+		if err := e.put(p, f); err != nil {
+			return nil, err
+		}
 	}
 	for _, p := range places[target+1:] {
 		if node.Kind == Object && len(p.rest) == 0 {
@@ -352,7 +356,18 @@ func newElement(list *Node, rest []step, t reflect.Type, value fresh) (fresh, er
 	if slices.ContainsFunc(list.Items, func(item *Node) bool { return item.text("id") == "" }) || t != nil && shapeOf(t) != shapeList {
 		return inner, fmt.Errorf("%s: no element has this id, and the list is none of objects with ids", s.upTo)
 	}
+	if ids := idsOf(list); len(rest) > 1 && len(ids) > 0 {
+		return inner, fmt.Errorf("%s: no element has this id%s; there are %s", s.upTo, suggest(s.key, ids), strings.Join(ids, ", "))
+	}
 	return withID(s, inner)
+}
+
+// idsOf are those of a list's first elements, as they are written in paths.
+func idsOf(list *Node) (ids []string) {
+	for _, item := range list.Items[:min(len(list.Items), maxTold)] {
+		ids = append(ids, strings.Trim(joinID("", item.text("id")), "[]"))
+	}
+	return ids
 }
 
 // withID makes sure that a value for the element s of a list has that id.
@@ -361,20 +376,23 @@ func withID(s step, value fresh) (fresh, error) {
 		return value, fmt.Errorf("%s: must be an object, not %s", s.upTo, value.kind)
 	}
 	id := fresh{key: "id", kind: String, text: appendString(nil, s.key)}
-	if value.text == nil && value.items[0].key != "id" {
-		value.items = append([]fresh{id}, value.items...)
-		return value, nil
-	}
-	has := value.text
-	if value.text == nil {
-		has = append(append([]byte("{id:"), value.items[0].text...), '}')
+	has, typed := []byte("{}"), value.text != nil
+	if i := slices.IndexFunc(value.items, func(f fresh) bool { return f.key == "id" }); typed {
+		has = value.text
+	} else if i >= 0 {
+		has = append(append([]byte("{id:"), value.items[i].text...), '}')
 	}
 	n, err := ParseJSON5(has)
 	switch {
 	case err != nil || n.Get("id") != nil && n.text("id") != s.key:
 		err = fmt.Errorf("%s: the element would get another id", s.upTo)
-	case n.Get("id") == nil:
-		value.text, err = Set(value.text, "id", id.text)
+	case n.Get("id") != nil:
+	case typed && n.len() > 0:
+		if value.text, err = Set(value.text, "id", id.text); value.items != nil {
+			value.items = append(value.items, id)
+		}
+	default:
+		value.text, value.items = nil, append([]fresh{id}, value.items...)
 	}
 	return value, err
 }

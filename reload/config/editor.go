@@ -2,6 +2,8 @@ package config
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 )
@@ -15,6 +17,9 @@ type editor struct {
 	plans map[*Node]*plan
 
 	newline, unit string // that the text breaks its lines and indents with
+	strict        bool   // the text is JSON, and stays that
+	single        bool   // its strings are 'so'
+	from          int    // where what is being rendered goes
 	lines         []int  // where each begins
 	styles        map[*Node]style
 	holders       map[*Node]*Node
@@ -27,7 +32,8 @@ type plan struct {
 	added   []fresh      // behind the last one that stays
 }
 
-// fresh is a value to be written: text as given, or an object or list of others.
+// fresh is a value to be written: text as given, or an object or list of
+// others, or the latter where the former would make too long a line.
 type fresh struct {
 	key   string // as a member
 	kind  Kind
@@ -39,6 +45,7 @@ type fresh struct {
 // object at its end.
 func newEditor(raw []byte) (*editor, error) {
 	root, err := ParseJSON5(raw)
+	strict := json.Valid(raw)
 	if err != nil {
 		newline, text := "\n", slices.Clone(raw)
 		if i := bytes.IndexAny(text, "\r\n"); i >= 0 {
@@ -54,9 +61,25 @@ func newEditor(raw []byte) (*editor, error) {
 		}
 		raw = text
 	}
-	e := &editor{raw: raw, root: root, newline: newlineOf(raw), unit: "  ", plans: map[*Node]*plan{}, styles: map[*Node]style{}, index: map[*Node]map[string]int{}}
+	e := &editor{raw: raw, root: root, newline: newlineOf(raw), unit: "  ", strict: strict, single: singleQuoted(raw, root), plans: map[*Node]*plan{}, styles: map[*Node]style{}, index: map[*Node]map[string]int{}}
 	e.findUnit(root)
 	return e, nil
+}
+
+// singleQuoted reports whether a text has strings as values, all in single quotes.
+func singleQuoted(raw []byte, root *Node) bool {
+	quotes := [2]int{}
+	var walk func(n *Node)
+	walk = func(n *Node) {
+		if n.Kind == String {
+			quotes[strings.IndexByte(`"'`, raw[n.Start])]++
+		}
+		for i := range n.len() {
+			walk(child(n, i))
+		}
+	}
+	walk(root)
+	return quotes[0] == 0 && quotes[1] > 0
 }
 
 // newlineOf is the first line break of a text outside strings, where one is
@@ -167,6 +190,13 @@ func (e *editor) result() ([]byte, error) {
 	}
 	out := splice(e.raw, sortEdits(e.edits))
 	_, err := ParseJSON5(out)
+	var p *Problem
+	switch {
+	case errors.As(err, &p):
+		err = errors.New("the new text: " + p.Msg) // whose lines nobody has seen
+	case e.strict && !json.Valid(out):
+		err = errors.New("the file is JSON, which has neither Infinity nor NaN")
+	}
 	return out, err
 }
 

@@ -121,12 +121,12 @@ type style struct {
 }
 
 // style looks at n, and for what n does not show at what it stands in. The
-// style of nothing is that of Setup.Text.
+// style of nothing is that of Setup.Text, or JSON's.
 func (e *editor) style(n *Node) style {
 	if s, ok := e.styles[n]; ok {
 		return s
 	}
-	s := style{quote: '"', bare: true, colon: ": ", trailing: true, block: true, pad: " ", sep: " "}
+	s := style{quote: '"', bare: !e.strict, colon: ": ", trailing: !e.strict, block: true, pad: " ", sep: " "}
 	if up := e.holder(n); up != nil {
 		s = e.style(up)
 	}
@@ -274,6 +274,7 @@ func (e *editor) rework(n *Node, pl *plan) []edit {
 		indent = e.indentIn(n, ps)
 	}
 	var b []byte
+	e.from = at
 	for i, f := range pl.added {
 		if i > 0 {
 			b, lead = append(b, ','), s.sep

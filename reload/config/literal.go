@@ -11,7 +11,9 @@ import (
 // Literal is the JSON5 text of what a person typed as the value of path. Where
 // a text or a secret belongs it is the word itself, quoted unless it is quoted
 // already. Elsewhere it is the word when that is one JSON5 value, else the word
-// as a string, which validation judges (10M is a size, maybe is no boolean).
+// as a string, which validation judges (10M is a size, maybe is no boolean). A
+// word that begins as a list, object or quoted string does is a slip when it is
+// none, unless it belongs where that may be the text itself.
 func Literal(path, word string) ([]byte, error) {
 	steps, err := parsePath(path)
 	if err != nil {
@@ -21,11 +23,43 @@ func Literal(path, word string) ([]byte, error) {
 		return nil, fmt.Errorf("value for %s: not valid UTF-8", path)
 	}
 	t := typeOf(steps)
-	text := t != nil && (shapeOf(t) == shapeText || shapeOf(t) == shapeSecret)
-	if n, err := ParseJSON5([]byte(word)); err == nil && (!text || n.Kind == String) {
+	text, slips := false, "[{\"'"
+	if t != nil && shapeOf(t) == shapeText {
+		text, slips = true, "\"'"
+	} else if t != nil && shapeOf(t) == shapeSecret {
+		text, slips = true, ""
+	}
+	n, err := ParseJSON5([]byte(word))
+	switch start := strings.TrimSpace(word); {
+	case err == nil && (!text || n.Kind == String):
 		return []byte(word)[n.Start:n.End], nil
+	case err != nil && start != "" && strings.Contains(slips, start[:1]):
+		return nil, fmt.Errorf("value: %w", err)
 	}
 	return appendString(nil, word), nil
+}
+
+// Advice tells how to write a word as the value of a path that it does not fit,
+// "" where that is not known.
+func Advice(path, word string) string {
+	steps, err := parsePath(path)
+	if err != nil {
+		return ""
+	}
+	t := typeOf(steps)
+	switch n, err := ParseJSON5([]byte(word)); {
+	case t == nil:
+	case shapeOf(t) == shapeBool:
+		return "write true or false"
+	case shapeOf(t) == shapeTexts && (err != nil || n.Kind != Array):
+		if err == nil && n.Kind == String {
+			word = n.Str
+		}
+		if list := "[" + string(appendString(nil, word)) + "]"; !strings.Contains(list, "'") {
+			return "write a list: '" + list + "'"
+		}
+	}
+	return ""
 }
 
 // IsSecret reports whether the value at path is a secret: because the table

@@ -97,9 +97,9 @@ func (b *binder) authFromEnv(a *Auth) {
 			a.Mode = "password"
 		}
 	}
-	slot, path, name, has := &a.Token, "gateway.auth.token", tokenVar, hasToken
+	slot, path, name, has := &a.Token, a.SecretKey(), a.SecretVar(), hasToken
 	if a.Mode == "password" {
-		slot, path, name, has = &a.Password, "gateway.auth.password", passwordVar, hasPassword
+		slot, has = &a.Password, hasPassword
 	}
 	value := b.env(name)
 	if has || value == "" {
@@ -119,6 +119,22 @@ func (a Auth) Secret() Secret {
 		return a.Password
 	}
 	return a.Token
+}
+
+// SecretKey is the key of that secret.
+func (a Auth) SecretKey() string {
+	if a.Mode == "password" {
+		return "gateway.auth.password"
+	}
+	return "gateway.auth.token"
+}
+
+// SecretVar is the variable that may hold it where the file does not.
+func (a Auth) SecretVar() string {
+	if a.Mode == "password" {
+		return "OPENCLAW_GATEWAY_PASSWORD"
+	}
+	return "OPENCLAW_GATEWAY_TOKEN"
 }
 
 // Missing reports whether no such secret is set: a gateway must not start.

@@ -34,8 +34,8 @@ type Overlap struct {
 }
 
 // Refused reports whether two that run at a time must not share this. The lock
-// on the state directory sees to that one; a configuration is only read.
-func (o Overlap) Refused() bool { return o.What == SharedPorts || o.What == SharedWorkspace }
+// sees to the state directory.
+func (o Overlap) Refused() bool { return o.What != SharedState }
 
 // Overlaps lists what a shares with b, told from a's side. Of each of a's
 // workspaces it tells the first thing found.

@@ -176,12 +176,11 @@ func (m *merger) short(n *Node, i int, p *Node, key string) {
 // fresh is a value of the patch without its nulls. An object that somebody
 // laid out, with lines or comments, is written so, another as the file is.
 func (m *merger) fresh(p *Node) fresh {
-	text := m.patch[p.Start:p.End]
 	if p.Kind != Object {
-		return fresh{kind: p.Kind, text: text}
+		return m.typed(m.patch, m.root, p)
 	}
-	from, _ := slices.BinarySearchFunc(m.root.comments, p.Start, func(c span, at int) int { return c.start - at })
-	if from < len(m.root.comments) && m.root.comments[from].start < p.End || bytes.ContainsAny(text, "\r\n") {
+	if !m.strict && laidOut(m.patch, m.root, p) {
+		text := m.patch[p.Start:p.End]
 		m.own.plans = map[*Node]*plan{}
 		m.strip(p)
 		var edits []edit

@@ -84,8 +84,12 @@ func (g *Gateway) configPatch(ctx context.Context, p *peer, in *wire.ConfigWrite
 // configWrite replaces the file by an edit of it and has that applied.
 func (g *Gateway) configWrite(ctx context.Context, in *wire.ConfigWrite, edit func(old []byte) ([]byte, error)) (*wire.ConfigWritten, error) {
 	path := g.opts.Paths.ConfigPath
-	g.reloader.writing.Lock()
-	defer g.reloader.writing.Unlock()
+	select {
+	case g.reloader.writing <- struct{}{}:
+		defer func() { <-g.reloader.writing }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	var draft *config.Draft
 	written := false
 	err := store.UpdateFile(path, config.MaxFile, func(old []byte) ([]byte, error) {

@@ -8,7 +8,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -42,7 +41,7 @@ type reloader struct {
 	log      *slog.Logger
 	requests chan reloadRequest
 	watcher  watcher
-	writing  sync.Mutex                  // held by who writes the file until the change is applied: the watcher's look comes later
+	writing  chan struct{}               // holds a token while a client's change is written and applied: the watcher looks later
 	last     atomic.Pointer[reloadState] // only Run's goroutine stores it
 }
 
@@ -81,13 +80,17 @@ func (r *reloader) state() reloadState { return *r.last.Load() }
 // followFile prepares what follows the file. No change after it is missed.
 func (g *Gateway) followFile() {
 	g.reloader.log, g.reloader.requests = g.log.With("sub", "reload"), make(chan reloadRequest)
+	g.reloader.writing = make(chan struct{}, 1)
 	o := reload.Options{
 		Path:     g.opts.Paths.ConfigPath,
 		Debounce: func() time.Duration { return g.cfg().Gateway.HotReload.DebounceMs.Duration() },
 		Log:      g.reloader.log,
 		Look: func() {
-			g.reloader.writing.Lock() // to have waited for it
-			g.reloader.writing.Unlock()
+			select {
+			case g.reloader.writing <- struct{}{}:
+				<-g.reloader.writing
+			case <-g.ctx.Done():
+			}
 			select {
 			case g.reloader.requests <- reloadRequest{source: fromFile}:
 			case <-g.ctx.Done():

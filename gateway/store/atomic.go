@@ -46,22 +46,11 @@ func (d *folder) replace(name string, data []byte) (err error) {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	temp := tempName(name)
-	f, _, err := d.open(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+	temp, err := d.stage(name, data, nil)
 	if err != nil {
 		return err
 	}
-	err = writeAll(d.write, f, data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = d.root.Rename(temp, name)
-	}
-	if err != nil {
+	if err := d.root.Rename(temp, name); err != nil {
 		d.root.Remove(temp)
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // updatePatience is how long UpdateFile waits for another writer to be done.
-const updatePatience = 5 * time.Second
+const updatePatience = 15 * time.Second
 
 // UpdateFile replaces a configuration file by what change makes of its text,
 // alone among all that use UpdateFile on files of that directory, and keeps the

@@ -243,8 +243,9 @@ func (e *editor) rework(n *Node, pl *plan) []edit {
 	}
 	s := e.style(n)
 	pad := s.padOf(n.Kind)
-	at, end, lead := n.Start+1, n.Start+1, pad
+	at, lead := n.Start+1, pad
 	block, open := s.block, false
+	var end int
 	var closing string
 	switch {
 	case stays >= 0:

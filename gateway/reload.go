@@ -258,6 +258,7 @@ func (g *Gateway) apply(r reloadRequest, running *snapshot, loaded *config.Loade
 // tell logs a change and tells the clients of it.
 func (g *Gateway) tell(r reloadRequest, out reloadOutcome) {
 	state := g.reloader.state()
+	news := len(out.changes) > 0 || out.hash != state.seen || state.err != nil
 	state.seen, state.err = out.hash, nil
 	if len(out.applied) > 0 {
 		state.applied, state.appliedAt = out.applied, time.Now()
@@ -271,6 +272,9 @@ func (g *Gateway) tell(r reloadRequest, out reloadOutcome) {
 		log.Warn("config reload waits for openclaw gateway reload", "keys", strings.Join(out.pending, ", "), "mode", g.cfg().Gateway.HotReload.Mode)
 	case len(out.changes) == 0:
 		log.Info("config reload changes nothing")
+	}
+	if !news {
+		return // somebody asked after it was told
 	}
 	emit(g.hub, evConfigChanged(), wire.ConfigChanged{
 		Ts: time.Now().UnixMilli(), Source: r.source, Hash: out.hash, Applied: out.applied, Pending: out.pending, Restart: out.restart,

@@ -273,8 +273,8 @@ func (g *Gateway) tell(r reloadRequest, out reloadOutcome) {
 	case len(out.changes) == 0:
 		log.Info("config reload changes nothing")
 	}
-	if !news {
-		return // somebody asked after it was told
+	if !news && r.reply != nil {
+		return // it has been told, and who asked has the answer
 	}
 	emit(g.hub, evConfigChanged(), wire.ConfigChanged{
 		Ts: time.Now().UnixMilli(), Source: r.source, Hash: out.hash, Applied: out.applied, Pending: out.pending, Restart: out.restart,

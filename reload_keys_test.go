@@ -458,9 +458,10 @@ func (r *rig) restart(c keyCase) {
 		if err := r.shows("chat.history", object{"sessionKey": "main"}, c.key, "one two"); err != nil {
 			r.t.Error(err)
 		}
-		if err := r.shows("status", nil, fmt.Sprintf(`"applied":[%q]`, c.told[0]), `"watch":`); err != nil {
-			r.t.Error(err)
-		}
+		// The next gateway answers before its watcher has begun.
+		eventually(r.t, patience, func() error {
+			return r.shows("status", nil, fmt.Sprintf(`"applied":[%q]`, c.told[0]), `"watch":`)
+		})
 		if c.see != nil && !back {
 			if err := c.see(r); err != nil {
 				r.t.Error(err)

@@ -271,7 +271,7 @@ func (g *Gateway) install(cfg *config.Config, loaded *config.Loaded) {
 	}
 	g.logs.mask(cfg, g.cliKey) // before anything can speak of it
 	g.current.Store(s)
-	g.logs.configure(cfg, g.opts.Verbose)
+	g.logs.configure(cfg)
 	if old != nil && old.credentials != s.credentials {
 		old.credentials.revoke()
 		g.hub.each(old.credentials, (*peer).expel)

@@ -129,9 +129,9 @@ func (o *logOutput) mask(c *config.Config, more ...string) {
 }
 
 // configure applies a configuration whose secrets are masked.
-func (o *logOutput) configure(c *config.Config, verbose bool) {
+func (o *logOutput) configure(c *config.Config) {
 	level := slog.LevelInfo
-	if err := level.UnmarshalText([]byte(c.Logging.Level)); err != nil || verbose {
+	if err := level.UnmarshalText([]byte(c.Logging.Level)); err != nil {
 		level = slog.LevelDebug
 	}
 	o.level.Set(level)

@@ -205,7 +205,7 @@ func TestLogFileChanges(t *testing.T) {
 	o := newLogOutput(g)
 	install := func(c *config.Config) {
 		g.current.Store(&snapshot{cfg: c})
-		o.configure(c, false)
+		o.configure(c)
 	}
 	log := slog.New(o.handler())
 	for _, bad := range []string{dir, filepath.Join(dir, "missing", "x.log"), filepath.Join(dir, "link")} {

@@ -28,7 +28,7 @@ func newTestLog(t *testing.T, text string, env map[string]string) (*logOutput, *
 	o := newLogOutput(g)
 	o.open = func() (*store.LogFile, error) { return nil, errors.New("none") }
 	o.mask(l.Config, "cli-key-0123456789")
-	o.configure(l.Config, false)
+	o.configure(l.Config)
 	return o, buf
 }
 

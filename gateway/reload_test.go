@@ -279,6 +279,7 @@ func TestOverrides(t *testing.T) {
 		}, "port:34567", ""},
 		"--bind":      {func(o *Options) { o.Bind = "loopback" }, `bind:"lan"`, ""},
 		"--log-level": {func(o *Options) { o.LogLevel = "warn" }, "", `logging:{level:"debug"}`},
+		"--verbose":   {func(o *Options) { o.Verbose = true }, "", `logging:{level:"error"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -276,19 +276,7 @@ func (e *editor) rework(n *Node, pl *plan) []edit {
 	}
 	var b []byte
 	e.from = at
-	for i, f := range pl.added {
-		if i > 0 {
-			b, lead = append(b, ','), s.sep
-		}
-		if block {
-			lead = e.newline + indent
-		}
-		b = append(b, lead...)
-		if n.Kind == Object {
-			b = append(s.appendKey(b, f.key), s.colon...)
-		}
-		b = e.render(b, f, indent, block, s)
-	}
+	b = e.renderAll(b, n.Kind, pl.added, lead, indent, block, s)
 	if s.trailing && (block && len(ps) == 0 || last >= 0 && ps[last].comma >= 0) {
 		b = append(b, ',')
 	}

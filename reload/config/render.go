@@ -58,6 +58,25 @@ func laidOut(text []byte, root, n *Node) bool {
 	return from < len(root.comments) && root.comments[from].start < n.End || bytes.ContainsAny(text[n.Start:n.End], "\r\n")
 }
 
+// renderAll writes members or elements, with commas between them: the first
+// after lead, or in a block each on a line of its own.
+func (e *editor) renderAll(dst []byte, kind Kind, items []fresh, lead, indent string, block bool, s style) []byte {
+	for i, f := range items {
+		if i > 0 {
+			dst, lead = append(dst, ','), s.sep
+		}
+		if block {
+			lead = e.newline + indent
+		}
+		dst = append(dst, lead...)
+		if kind == Object {
+			dst = append(s.appendKey(dst, f.key), s.colon...)
+		}
+		dst = e.render(dst, f, indent, block, s)
+	}
+	return dst
+}
+
 // render writes f, whose line has this indentation.
 func (e *editor) render(dst []byte, f fresh, indent string, block bool, s style) []byte {
 	if f.text != nil {
@@ -73,24 +92,12 @@ func (e *editor) render(dst []byte, f fresh, indent string, block bool, s style)
 	if dst = append(dst, open); len(f.items) == 0 {
 		return append(dst, end)
 	}
-	inner, lead := indent, pad
+	inner := indent
 	if block {
 		inner = e.deeper(indent)
 	}
-	for i, item := range f.items {
-		if i > 0 {
-			dst, lead = append(dst, ','), s.sep
-		}
-		if block {
-			lead = e.newline + inner
-		}
-		dst = append(dst, lead...)
-		if f.kind == Object {
-			dst = append(s.appendKey(dst, item.key), s.colon...)
-		}
-		dst = e.render(dst, item, inner, block, s)
-	}
-	lead = pad
+	dst = e.renderAll(dst, f.kind, f.items, pad, inner, block, s)
+	lead := pad
 	if block {
 		if s.trailing {
 			dst = append(dst, ',')

@@ -29,13 +29,6 @@ type gatewayReport struct {
 	Error     *errorReport       `json:"error,omitempty"`     // why ok is false
 }
 
-// serviceReport says which supervisor runs the gateway. This version installs
-// none, and says so instead of guessing.
-type serviceReport struct {
-	Managed bool   `json:"managed"`
-	Detail  string `json:"detail"`
-}
-
 // processReport comes from the lock on the state directory, which only a
 // living process can hold.
 type processReport struct {
@@ -86,7 +79,7 @@ func gatewayStatus(ctx context.Context, e *Env, a *Args) error {
 	}
 	i, running, err := store.ReadInstance(p.StateDir)
 	r := &gatewayReport{OK: true, Profile: cmp.Or(p.Profile, "default"), StateDir: p.StateDir,
-		Service:   serviceReport{Detail: "started by hand or by a unit of yours: openclaw has installed none"},
+		Service:   e.service(ctx, p),
 		Process:   processReport{Running: running, PID: i.PID, Port: i.Port, Version: i.Version, StartedAt: i.StartedAt},
 		Config:    e.inspect(p.ConfigPath),
 		LastError: lastError(p),

@@ -21,9 +21,9 @@ func TestAgents(t *testing.T) {
 		list:[{id:"one"},{id:"two",default:true,name:"Two",model:"p/c",systemPrompt:"mine",timeoutSeconds:5,sandbox:{mode:"off"},workspace:"/x"},{id:"three",model:{fallbacks:[]}}]},
 		models:{providers:{p:{baseUrl:"http://h/v1/"}}}}`, nil).Config
 	want := []ResolvedAgent{
-		{"one", "one", false, "~/w", "p/a", []string{"p/b"}, "all", "all", 30 * time.Second},
-		{"two", "Two", true, "/x", "p/c", []string{"p/b"}, "mine", "off", 5 * time.Second},
-		{"three", "three", false, "~/w", "p/a", []string{}, "all", "all", 30 * time.Second},
+		{"one", "one", false, "~/w", "p/a", []string{"p/b"}, "all", "all", 30 * time.Second, Tools{}},
+		{"two", "Two", true, "/x", "p/c", []string{"p/b"}, "mine", "off", 5 * time.Second, Tools{}},
+		{"three", "three", false, "~/w", "p/a", []string{}, "all", "all", 30 * time.Second, Tools{}},
 	}
 	if got := c.AgentList(); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v", got)

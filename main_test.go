@@ -49,6 +49,7 @@ var chokepoints = []chokepoint{
 		"gateway/store/",
 		"gateway/agent/prompt.go", // the workspace's own files, through one os.Root
 		"gateway/holder_linux.go", // /proc
+		"gateway/tool/workspace.go",
 	}},
 	{"listener", []string{"net.Listen", "net.ListenTCP", "net.ListenUnix", "net.ListenPacket", "net.ListenConfig", "net.FileListener", "net/http.ListenAndServe", "net/http.ListenAndServeTLS", "net/http.Serve"}, []string{
 		"gateway/listen.go",

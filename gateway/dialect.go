@@ -63,7 +63,7 @@ func (runbook) denied(scope wire.Scope) *wire.Error { return wire.Forbidden(scop
 func policyOf(c *config.Config) []byte {
 	agent, _ := c.Agent(c.DefaultAgentID())
 	tools := []string{}
-	for _, t := range tool.Effective(c, tool.Scope{Agent: agent, Provider: agent.Primary, Main: true}) {
+	for _, t := range tool.Effective(c, mainScope(agent)) {
 		tools = append(tools, t.Name)
 	}
 	l := c.Gateway.Limits

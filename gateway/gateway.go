@@ -33,6 +33,7 @@ import (
 
 	"openclaw/gateway/agent"
 	"openclaw/gateway/store"
+	"openclaw/gateway/tool"
 	"openclaw/reload/config"
 	"openclaw/wire"
 )
@@ -84,6 +85,7 @@ type Gateway struct {
 	logs      *logOutput
 	store     *store.Dir
 	agents    *agent.Agents
+	tools     *tool.Tools
 	hub       *hub
 	streams   *streams
 	health    *health
@@ -192,6 +194,7 @@ func (g *Gateway) prepare(loaded *config.Loaded) error {
 	if err := g.isolated(cfg); err != nil {
 		return err
 	}
+	g.tools = tool.New(tool.Options{Config: g.cfg, Dir: g.store, Log: g.log.With("sub", "tool"), Sessions: toolSessions{g}})
 	g.agents = agent.New(agent.Options{
 		Dir: g.store, Config: g.cfg, Workspace: g.opts.Paths.WorkspaceOf, Log: g.log.With("sub", "agent"),
 		Sink: g.streams.sink, Dial: g.opts.Dial,
@@ -412,6 +415,9 @@ func (g *Gateway) drain(reason string, next *Gateway) {
 	}
 	if restart {
 		g.conns.settle()
+	}
+	if err := g.tools.Close(ctx); err != nil {
+		g.log.Warn("tools cut off", "err", err)
 	}
 	gone := g.hub.close(func(p *peer) { p.leave(restart) })
 	g.conns.close()

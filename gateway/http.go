@@ -38,6 +38,8 @@ func routeTable() []route {
 	maxPayload := func(c *config.Config) int64 { return int64(c.Gateway.Limits.MaxPayload) }
 	chat := func(c *config.Config) bool { return c.Gateway.HTTP.Endpoints.ChatCompletions.Enabled }
 	models := func(c *config.Config) bool { return c.Gateway.HTTP.Endpoints.Models.Enabled }
+	invoke := func(c *config.Config) bool { return c.Gateway.HTTP.Endpoints.ToolsInvoke.Enabled }
+	invokeLimit := func(*config.Config) int64 { return maxInvoke }
 	return []route{
 		{methods: "GET, HEAD", pattern: "/healthz", handler: (*Gateway).healthz},
 		{methods: "GET, HEAD", pattern: "/health", handler: (*Gateway).healthz},
@@ -46,6 +48,7 @@ func routeTable() []route {
 		{methods: "GET, HEAD", pattern: "/startupz", handler: (*Gateway).startupz},
 		{methods: "POST", pattern: "/v1/chat/completions", auth: true, bodyLimit: maxPayload, enabled: chat, handler: (*Gateway).chatCompletions},
 		{methods: "GET", pattern: "/v1/models", auth: true, enabled: models, handler: (*Gateway).modelsList},
+		{methods: "POST", pattern: "/tools/invoke", auth: true, bodyLimit: invokeLimit, enabled: invoke, handler: (*Gateway).toolsInvoke},
 		{methods: "GET", pattern: "/v1/models/*", auth: true, enabled: models, handler: (*Gateway).modelGet},
 	}
 }

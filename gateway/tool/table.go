@@ -13,6 +13,7 @@ import (
 // row is one tool.
 type row struct {
 	Definition
+	args  reflect.Type
 	run   func(ctx context.Context, c *call, args json.RawMessage) (Result, error)
 	check func(c *call, args json.RawMessage) error // args alone, nothing is run
 }
@@ -21,7 +22,7 @@ type row struct {
 // (args.go) give the schema. The groups come from config.ToolGroups.
 func tool[A any](name string, class Class, description string, h func(ctx context.Context, c *call, a *A) (Result, error)) *row {
 	t := reflect.TypeFor[A]()
-	r := &row{Definition: Definition{Name: name, Description: description, Class: class, Parameters: schemaOf(t), Groups: config.GroupsOf(name)}}
+	r := &row{args: t, Definition: Definition{Name: name, Description: description, Class: class, Parameters: schemaOf(t), Groups: config.GroupsOf(name)}}
 	r.run = func(ctx context.Context, c *call, args json.RawMessage) (Result, error) {
 		a := new(A)
 		if err := decode(c, args, a); err != nil {

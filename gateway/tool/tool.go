@@ -51,12 +51,6 @@ type Options struct {
 	Dir      *store.Dir
 	Log      *slog.Logger
 	Sessions Sessions
-	Ask      func(Approval) // tells clients that something waits for a decision; must not block
-}
-
-// Approval is a call that waits for a person's decision.
-type Approval struct {
-	ID, Tool, Agent, SessionKey, RunID string
 }
 
 // Tools runs tools. Its methods may be called from any goroutine.

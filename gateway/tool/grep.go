@@ -76,6 +76,9 @@ func grepFiles(ctx context.Context, c *call, a *grepArgs) (Result, error) {
 	if err := s.start(a.Path); err != nil {
 		return Result{}, err
 	}
+	if ctx.Err() != nil {
+		return Result{}, context.Cause(ctx)
+	}
 	if s.matches == 0 {
 		s.out.WriteString("There is no match.\n")
 	}

@@ -205,9 +205,6 @@ func (s *Set) Call(ctx context.Context, id, name string, args json.RawMessage, u
 		update = func(string) {}
 	}
 	res, err := r.run(ctx, &call{t, s.scope, id, update}, args)
-	if err == nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
 	if err != nil {
 		return failed(err)
 	}

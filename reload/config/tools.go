@@ -37,21 +37,21 @@ type ToolGroup struct {
 
 // ToolGroups are the groups of the OpenClaw product with the tools of this
 // program that belong to them. group:openclaw is all of them.
-func ToolGroups() []ToolGroup {
-	return []ToolGroup{
-		{"group:fs", "Files", []string{"read", "write", "edit", "list", "grep"}},
-		{"group:runtime", "Programs", []string{"exec", "process"}},
-		{"group:web", "Web", []string{"web_fetch"}},
-		{"group:sessions", "Sessions", []string{"sessions_list", "sessions_history", "session_status"}},
-		{"group:agents", "Agents", []string{"agents_list"}},
-		{"group:ui", "Browser and canvas", []string{"browser", "canvas"}},
-		{"group:messaging", "Messaging", []string{"message"}},
-		{"group:nodes", "Nodes", []string{"nodes"}},
-		{"group:automation", "Gateway", []string{"gateway"}},
-		{"group:memory", "Memory", nil},
-		{"group:media", "Media", nil},
-		{"group:plugins", "Plugins", nil},
-	}
+func ToolGroups() []ToolGroup { return toolGroups }
+
+var toolGroups = []ToolGroup{
+	{"group:fs", "Files", []string{"read", "write", "edit", "list", "grep"}},
+	{"group:runtime", "Programs", []string{"exec", "process"}},
+	{"group:web", "Web", []string{"web_fetch"}},
+	{"group:sessions", "Sessions", []string{"sessions_list", "sessions_history", "session_status"}},
+	{"group:agents", "Agents", []string{"agents_list"}},
+	{"group:ui", "Browser and canvas", []string{"browser", "canvas"}},
+	{"group:messaging", "Messaging", []string{"message"}},
+	{"group:nodes", "Nodes", []string{"nodes"}},
+	{"group:automation", "Gateway", []string{"gateway"}},
+	{"group:memory", "Memory", nil},
+	{"group:media", "Media", nil},
+	{"group:plugins", "Plugins", nil},
 }
 
 const allTools = "group:openclaw"
@@ -59,7 +59,7 @@ const allTools = "group:openclaw"
 // GroupsOf returns the groups that a tool belongs to.
 func GroupsOf(name string) []string {
 	var groups []string
-	for _, g := range ToolGroups() {
+	for _, g := range toolGroups {
 		if slices.Contains(g.Tools, name) {
 			groups = append(groups, g.ID)
 		}
@@ -104,13 +104,16 @@ func Names(list []string, tool string) bool {
 		if word == tool || word == allTools {
 			return true
 		}
-		for _, g := range ToolGroups() {
+		for _, g := range toolGroups {
 			if g.ID == word {
 				return slices.Contains(g.Tools, tool)
 			}
 		}
+		if !strings.Contains(word, "*") {
+			return false
+		}
 		ok, err := path.Match(word, tool)
-		return ok && err == nil && strings.Contains(word, "*")
+		return ok && err == nil
 	})
 }
 
@@ -132,7 +135,7 @@ const toolsOutside = "agents_wait apply_patch apply-patch automations code_execu
 // mistyped allows less than meant, or denies less.
 func (b *binder) checkTools(c *Config) {
 	known := []string{allTools}
-	for _, g := range ToolGroups() {
+	for _, g := range toolGroups {
 		known = append(append(known, g.ID), g.Tools...)
 	}
 	outside := strings.Fields(toolsOutside)

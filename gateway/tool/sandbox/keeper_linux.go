@@ -1,0 +1,298 @@
+package sandbox
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Main must be called first in main. In a keeper it does the keeper's work and
+// never returns; in any other process it returns at once.
+func Main() {
+	switch {
+	case len(os.Args) == 1 && os.Args[0] == keeperName:
+		os.Exit(keep())
+	case len(os.Args) == 3 && os.Args[1] == proberName:
+		os.Exit(prober(os.Args[0], os.Args[2]))
+	}
+}
+
+// keep is a keeper's life: from the policy to the end of the tree.
+func keep() int {
+	runtime.LockOSThread() // its Landlock domain and its signal mask are this thread's
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT)
+	// The out-of-memory killer should take the tree before the gateway; the
+	// tree inherits this. It is a wish, not a wall.
+	os.WriteFile("/proc/self/oom_score_adj", []byte("500"), 0)
+	lifeline := os.NewFile(3, "policy")
+	s, err := readPolicy(lifeline)
+	if err == nil {
+		_, err = lifeline.Write([]byte{1})
+	}
+	var k *keeper
+	if err == nil {
+		k, err = start(s)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "openclaw: sandbox: %v\n", err)
+		return ExitRefused
+	}
+	ended := make(chan struct{})
+	go func() {
+		io.Copy(io.Discard, lifeline)
+		close(ended)
+	}()
+	return k.watch(ended, signals)
+}
+
+// keeper is a keeper whose program runs.
+type keeper struct {
+	pid int
+}
+
+// start builds the walls and starts the program behind them.
+func start(s *Spec) (*keeper, error) {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return nil, fmt.Errorf("not dumpable: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return nil, fmt.Errorf("adopt orphans: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return nil, fmt.Errorf("no new privileges: %w", err)
+	}
+	if err := enclose(); err != nil {
+		return nil, err
+	}
+	for i, h := range s.Hidden {
+		if real, err := filepath.EvalSymlinks(h); err == nil {
+			s.Hidden[i] = real
+		}
+	}
+	ruleset, err := rules(s)
+	if err != nil {
+		return nil, err
+	}
+	prog, err := filter(s)
+	if err != nil {
+		return nil, err
+	}
+	var report [2]int
+	if err := unix.Pipe2(report[:], unix.O_CLOEXEC); err != nil {
+		return nil, err
+	}
+	var p pins
+	defer p.Unpin()
+	last := new([1]uint64)
+	calls := childCalls(&p, s, ruleset, prog, last, report[1])
+	out := uintptr(report[1])
+	all, none := ^uint64(0), uint64(0)
+	sigmask(&all)
+	pid, errno := fork(calls, last, out)
+	sigmask(&none)
+	unix.Close(report[1])
+	if errno != 0 {
+		return nil, fmt.Errorf("fork: %w", errno)
+	}
+	// What the calls reported: the listener, and a failure if there was one.
+	pipe := os.NewFile(uintptr(report[0]), "report")
+	defer pipe.Close()
+	g := guard{spec: s}
+	for {
+		var b [8]byte
+		if _, err := io.ReadFull(pipe, b[:]); err == io.EOF {
+			break
+		} else if err != nil {
+			return nil, err
+		}
+		word := binary.NativeEndian.Uint64(b[:])
+		if word&failed != 0 {
+			c, errno := calls[word&^failed>>32], syscall.Errno(uint32(word))
+			return nil, fmt.Errorf("%s: %w", c.what, errno)
+		}
+		g.listener = int(word)
+	}
+	// Whoever reads what the program writes must see its end.
+	if null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
+		for fd := range 3 {
+			unix.Dup3(null, fd, 0)
+		}
+	}
+	go g.serve()
+	return &keeper{pid: int(pid)}, nil
+}
+
+// enclose puts this thread into a Landlock domain from which no signal leaves.
+// Everything that it starts is in it too, so that kill(-1) means exactly the
+// tree, in one step that no fork slips through. That it holds is tried on the
+// parent: without it, kill(-1) would be the end of all that this user runs.
+func enclose() error {
+	abi, err := landlockABI()
+	if err != nil {
+		return fmt.Errorf("Landlock: %w", err)
+	}
+	if abi < needABI {
+		return fmt.Errorf("Landlock: version %d of it is needed (Linux 6.12), this kernel has %d", needABI, abi)
+	}
+	fd, err := landlockRuleset(unix.LandlockRulesetAttr{Scoped: unix.LANDLOCK_SCOPE_SIGNAL})
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(fd), 0, 0); errno != 0 {
+		return os.NewSyscallError("landlock_restrict_self", errno)
+	}
+	for _, pid := range []int{os.Getppid(), 1} {
+		if err := unix.Kill(pid, 0); err != unix.EPERM {
+			return fmt.Errorf("Landlock does not confine signals (%v)", err)
+		}
+	}
+	return nil
+}
+
+// childCalls is the child, from fork to exec.
+func childCalls(p *pins, s *Spec, ruleset int, prog []unix.SockFilter, last *[1]uint64, report int) []call {
+	var calls []call
+	do := func(what string, nr uintptr, args ...uintptr) {
+		c := call{what: what, nr: nr}
+		copy(c.args[:], args)
+		calls = append(calls, c)
+	}
+	do("new session", unix.SYS_SETSID)
+	do("parent-death signal", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
+	deflt := pin(p, new([4]uint64)) // a struct sigaction of zeros
+	for sig := uintptr(1); sig <= 64; sig++ {
+		if sig != uintptr(unix.SIGKILL) && sig != uintptr(unix.SIGSTOP) {
+			do("signals", unix.SYS_RT_SIGACTION, sig, deflt, 0, 8)
+		}
+	}
+	do(s.Dir, unix.SYS_CHDIR, p.text(s.Dir))
+	do("close descriptors", unix.SYS_CLOSE_RANGE, 3, 1<<32-1, unix.CLOSE_RANGE_CLOEXEC)
+	for _, l := range limits(s.Limits) {
+		do("limits", unix.SYS_PRLIMIT64, 0, uintptr(l.resource), pin(p, &l.Rlimit), 0)
+	}
+	if !s.Light {
+		if os.Geteuid() == 0 {
+			do("root without capabilities", unix.SYS_PRCTL, unix.PR_SET_SECUREBITS, secureBits)
+		}
+		do("drop capabilities", unix.SYS_CAPSET, pin(p, &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}), pin(p, new([2]unix.CapUserData)))
+	}
+	do("Landlock", unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(ruleset), 0)
+	do("signal mask", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, pin(p, new(uint64)), 0, 8)
+	p.Pin(&prog[0])
+	do("seccomp", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+		pin(p, &unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}))
+	do("report", unix.SYS_WRITE, uintptr(report), pin(p, last), 8)
+	do(s.Argv[0], unix.SYS_EXECVE, p.text(s.Argv[0]), p.list(s.Argv), p.list(s.Env))
+	return calls
+}
+
+// secureBits take from root what it is by being uid 0 (capabilities(7)):
+// SECBIT_NOROOT, NO_SETUID_FIXUP and NO_CAP_AMBIENT_RAISE, and all locks.
+const secureBits = 1 | 1<<1 | 1<<2 | 1<<3 | 1<<5 | 1<<6 | 1<<7
+
+type limit struct {
+	resource int
+	unix.Rlimit
+}
+
+// limits are Limits as the kernel counts, none above what this process has.
+func limits(l Limits) []*limit {
+	processes := l.Processes
+	if processes > 0 {
+		// The kernel counts a user's threads, whoever started them; those of
+		// the whole host are the least upper bound that costs nothing.
+		var info unix.Sysinfo_t
+		if unix.Sysinfo(&info) == nil {
+			processes += uint64(info.Procs)
+		}
+	}
+	// Go has raised the soft limit of descriptors for itself; programs with select(2) want the usual one.
+	out := []*limit{{unix.RLIMIT_NOFILE, unix.Rlimit{Cur: 1024, Max: unix.RLIM_INFINITY}}, {resource: unix.RLIMIT_CORE}, {resource: unix.RLIMIT_MEMLOCK, Rlimit: unix.Rlimit{Cur: 8 << 20, Max: 8 << 20}}}
+	for _, w := range []struct {
+		resource int
+		most     uint64
+	}{{unix.RLIMIT_CPU, uint64((l.CPU + time.Second - 1) / time.Second)}, {unix.RLIMIT_AS, l.AddressSpace}, {unix.RLIMIT_FSIZE, l.FileSize},
+		{unix.RLIMIT_NPROC, processes}, {unix.RLIMIT_NOFILE, l.Descriptors}} {
+		if w.most > 0 {
+			out = append(out, &limit{w.resource, unix.Rlimit{Cur: w.most, Max: w.most}})
+		}
+	}
+	for _, x := range out {
+		var now unix.Rlimit
+		if unix.Getrlimit(x.resource, &now) == nil {
+			x.Cur, x.Max = min(x.Cur, now.Max), min(x.Max, now.Max)
+		}
+	}
+	return out
+}
+
+// watch keeps the tree until nothing of it is left, and returns its program's
+// exit code, or ends as the program did.
+func (k *keeper) watch(ended <-chan struct{}, signals <-chan os.Signal) int {
+	exited, gone := make(chan unix.WaitStatus, 1), make(chan struct{})
+	go k.reap(exited, gone)
+	again := time.NewTicker(time.Hour)
+	kill := func() {
+		unix.Kill(-1, unix.SIGKILL)
+		again.Reset(20 * time.Millisecond)
+	}
+	var hard <-chan time.Time
+	var status unix.WaitStatus
+	for {
+		select {
+		case status = <-exited: // whatever it left behind
+			kill()
+		case <-ended:
+			ended, hard = nil, time.After(termGrace)
+			unix.Kill(-1, unix.SIGTERM)
+			unix.Kill(-1, unix.SIGCONT) // the stopped hear it too
+		case <-signals:
+			kill()
+		case <-hard:
+			kill()
+		case <-again.C:
+			kill()
+		case <-gone:
+			select {
+			case status = <-exited:
+			default:
+			}
+			if !status.Signaled() {
+				return status.ExitStatus()
+			}
+			signal.Reset(status.Signal())
+			unix.Kill(os.Getpid(), status.Signal())
+			time.Sleep(100 * time.Millisecond)
+			return 128 + int(status.Signal())
+		}
+	}
+}
+
+// reap waits for every descendant; those whose parents died have become ours.
+func (k *keeper) reap(exited chan<- unix.WaitStatus, gone chan<- struct{}) {
+	defer close(gone)
+	for {
+		var status unix.WaitStatus
+		switch pid, err := unix.Wait4(-1, &status, 0, nil); {
+		case pid == k.pid:
+			exited <- status
+		case err != nil && !errors.Is(err, unix.EINTR):
+			return // ECHILD
+		}
+	}
+}
+
+func sigmask(set *uint64) {
+	unix.PthreadSigmask(unix.SIG_SETMASK, &unix.Sigset_t{Val: [16]uint64{*set}}, nil)
+}

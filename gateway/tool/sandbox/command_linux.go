@@ -17,18 +17,18 @@ const keeperName = "openclaw-sandbox"
 // startTimeout is how long a command may take from Start to having read its policy.
 const startTimeout = 10 * time.Second
 
-// command prepares the keeper. Policy and lifeline are one socket pair: the
+// enclosed makes cmd one that starts a keeper. Policy and lifeline are one socket pair: the
 // keeper answers the policy with a byte, and from then on its end of file means
 // that the tree is to end. Thus nothing depends on the thread that started it,
 // as a parent-death signal does.
-func command(ctx context.Context, s Spec) (*exec.Cmd, error) {
+func enclosed(ctx context.Context, cmd *exec.Cmd, s *Spec) error {
 	policy, err := s.encode()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, os.NewSyscallError("socketpair", err)
+		return os.NewSyscallError("socketpair", err)
 	}
 	unix.SetNonblock(pair[0], true) // read through the poller, so that Close wakes the reader
 	ours, theirs := os.NewFile(uintptr(pair[0]), "lifeline"), os.NewFile(uintptr(pair[1]), "policy")
@@ -47,16 +47,16 @@ func command(ctx context.Context, s Spec) (*exec.Cmd, error) {
 		if err != nil {
 			return // theirs may be in use by Start: it goes with the command
 		}
-		theirs.Close() // the keeper has its own
+		syscall.ForkLock.RLock() // Start has let go of it
+		theirs.Close()           // the keeper has its own
+		syscall.ForkLock.RUnlock()
 		ours.SetReadDeadline(time.Time{})
 		ours.Read(ack[:]) // until the keeper ends, or cut
 	}()
-	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Args = []string{keeperName}
-	cmd.Env = []string{"GOMAXPROCS=2", "GOTRACEBACK=none"}
-	cmd.Dir = "/"
+	cmd.Path, cmd.Args, cmd.Dir = "/proc/self/exe", []string{keeperName}, "/"
+	cmd.Env = []string{"GOMAXPROCS=1", "GOGC=off", "GOTRACEBACK=none"}
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Cancel = func() error { cut(); return nil }
-	return cmd, nil
+	return nil
 }

@@ -49,25 +49,19 @@ type guard struct {
 	listener int
 }
 
-// serve answers until no process is left that could ask.
-func (g *guard) serve() {
-	for {
-		p := []unix.PollFd{{Fd: int32(g.listener), Events: unix.POLLIN}}
-		if _, err := unix.Poll(p, -1); err != nil && err != unix.EINTR || p[0].Revents&unix.POLLIN == 0 && p[0].Revents != 0 {
-			return
-		}
-		var n notice
-		if p[0].Revents == 0 || receive(g.listener, &n) != nil {
-			continue // it was interrupted or killed meanwhile
-		}
-		a := answer{id: n.id}
-		if err := g.do(&n); err != nil {
-			errno := unix.EPERM
-			errors.As(err, &errno)
-			a.errno = -int32(errno)
-		}
-		send(g.listener, &a)
+// answer serves one call, if it still waits.
+func (g *guard) answer() {
+	var n notice
+	if receive(g.listener, &n) != nil {
+		return // interrupted or killed meanwhile
 	}
+	a := answer{id: n.id}
+	if err := g.do(&n); err != nil {
+		errno := unix.EPERM
+		errors.As(err, &errno)
+		a.errno = -int32(errno)
+	}
+	send(g.listener, &a)
 }
 
 func (g *guard) do(n *notice) error {

@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -26,53 +25,67 @@ func Main() {
 	}
 }
 
-// keep is a keeper's life: from the policy to the end of the tree.
+// keep is a keeper's life: from the policy to the end of the tree. Until the
+// program runs, and from its end on, it is one thread without goroutines: each
+// change of threads would cost more than all walls together.
 func keep() int {
 	runtime.LockOSThread() // its Landlock domain and its signal mask are this thread's
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT)
 	// The out-of-memory killer should take the tree before the gateway; the
 	// tree inherits this. It is a wish, not a wall.
-	os.WriteFile("/proc/self/oom_score_adj", []byte("500"), 0)
-	lifeline := os.NewFile(3, "policy")
-	s, err := readPolicy(lifeline)
-	if err == nil {
-		_, err = lifeline.Write([]byte{1})
+	if fd, err := unix.Open("/proc/self/oom_score_adj", unix.O_WRONLY|unix.O_CLOEXEC, 0); err == nil {
+		unix.Write(fd, []byte("500"))
+		unix.Close(fd)
 	}
-	var k *keeper
+	s, err := readPolicy(descriptor(lifeline))
 	if err == nil {
-		k, err = start(s)
+		_, err = unix.Write(lifeline, []byte{1})
+	}
+	k := &keeper{}
+	if err == nil {
+		err = k.start(s)
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "openclaw: sandbox: %v\n", err)
 		return ExitRefused
 	}
-	ended := make(chan struct{})
-	go func() {
-		io.Copy(io.Discard, lifeline)
-		close(ended)
-	}()
-	return k.watch(ended, signals)
+	return k.watch()
+}
+
+// lifeline is the keeper's end of the socket pair.
+const lifeline = 3
+
+// descriptor is read without the runtime's poller, and so without its threads.
+type descriptor int
+
+func (d descriptor) Read(b []byte) (int, error) {
+	n, err := unix.Read(int(d), b)
+	if n == 0 && err == nil {
+		err = io.EOF
+	}
+	return max(n, 0), err
 }
 
 // keeper is a keeper whose program runs.
 type keeper struct {
-	pid int
+	pid, pidfd int
+	guard      guard
+	ended      bool // the program has
+	status     unix.WaitStatus
 }
 
 // start builds the walls and starts the program behind them.
-func start(s *Spec) (*keeper, error) {
+func (k *keeper) start(s *Spec) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return nil, fmt.Errorf("not dumpable: %w", err)
+		return fmt.Errorf("not dumpable: %w", err)
 	}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return nil, fmt.Errorf("adopt orphans: %w", err)
+		return fmt.Errorf("adopt orphans: %w", err)
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return nil, fmt.Errorf("no new privileges: %w", err)
+		return fmt.Errorf("no new privileges: %w", err)
 	}
 	if err := enclose(); err != nil {
-		return nil, err
+		return err
 	}
 	for i, h := range s.Hidden {
 		if real, err := filepath.EvalSymlinks(h); err == nil {
@@ -81,46 +94,44 @@ func start(s *Spec) (*keeper, error) {
 	}
 	ruleset, err := rules(s)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	prog, err := filter(s)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var report [2]int
 	if err := unix.Pipe2(report[:], unix.O_CLOEXEC); err != nil {
-		return nil, err
+		return err
 	}
 	var p pins
 	defer p.Unpin()
 	last := new([1]uint64)
 	calls := childCalls(&p, s, ruleset, prog, last, report[1])
-	out := uintptr(report[1])
 	all, none := ^uint64(0), uint64(0)
 	sigmask(&all)
-	pid, errno := fork(calls, last, out)
+	pid, errno := fork(calls, last, uintptr(report[1]))
 	sigmask(&none)
 	unix.Close(report[1])
 	if errno != 0 {
-		return nil, fmt.Errorf("fork: %w", errno)
+		return fmt.Errorf("fork: %w", errno)
 	}
 	// What the calls reported: the listener, and a failure if there was one.
-	pipe := os.NewFile(uintptr(report[0]), "report")
-	defer pipe.Close()
-	g := guard{spec: s}
+	defer unix.Close(report[0])
+	k.pid, k.guard = int(pid), guard{spec: s}
 	for {
 		var b [8]byte
-		if _, err := io.ReadFull(pipe, b[:]); err == io.EOF {
+		if _, err := io.ReadFull(descriptor(report[0]), b[:]); err == io.EOF {
 			break
 		} else if err != nil {
-			return nil, err
+			return err
 		}
 		word := binary.NativeEndian.Uint64(b[:])
 		if word&failed != 0 {
 			c, errno := calls[word&^failed>>32], syscall.Errno(uint32(word))
-			return nil, fmt.Errorf("%s: %w", c.what, errno)
+			return fmt.Errorf("%s: %w", c.what, errno)
 		}
-		g.listener = int(word)
+		k.guard.listener = int(word)
 	}
 	// Whoever reads what the program writes must see its end.
 	if null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
@@ -128,8 +139,11 @@ func start(s *Spec) (*keeper, error) {
 			unix.Dup3(null, fd, 0)
 		}
 	}
-	go g.serve()
-	return &keeper{pid: int(pid)}, nil
+	// Only the caller ends the tree. A supervisor that signals all of a
+	// service's processes means the caller too.
+	signal.Ignore(unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGPIPE)
+	k.pidfd, err = unix.PidfdOpen(k.pid, 0)
+	return err
 }
 
 // enclose puts this thread into a Landlock domain from which no signal leaves.
@@ -239,56 +253,61 @@ func limits(l Limits) []*limit {
 
 // watch keeps the tree until nothing of it is left, and returns its program's
 // exit code, or ends as the program did.
-func (k *keeper) watch(ended <-chan struct{}, signals <-chan os.Signal) int {
-	exited, gone := make(chan unix.WaitStatus, 1), make(chan struct{})
-	go k.reap(exited, gone)
-	again := time.NewTicker(time.Hour)
-	kill := func() {
-		unix.Kill(-1, unix.SIGKILL)
-		again.Reset(20 * time.Millisecond)
-	}
-	var hard <-chan time.Time
-	var status unix.WaitStatus
+func (k *keeper) watch() int {
+	fds := []unix.PollFd{{Fd: int32(k.pidfd), Events: unix.POLLIN}, {Fd: lifeline, Events: unix.POLLIN}, {Fd: int32(k.guard.listener), Events: unix.POLLIN}}
+	timeout, kill := 1000, false // orphans that have ended can wait that long
+	var hard time.Time           // when SIGTERM has had its time
 	for {
-		select {
-		case status = <-exited: // whatever it left behind
-			kill()
-		case <-ended:
-			ended, hard = nil, time.After(termGrace)
-			unix.Kill(-1, unix.SIGTERM)
-			unix.Kill(-1, unix.SIGCONT) // the stopped hear it too
-		case <-signals:
-			kill()
-		case <-hard:
-			kill()
-		case <-again.C:
-			kill()
-		case <-gone:
-			select {
-			case status = <-exited:
-			default:
+		n, _ := unix.Poll(fds, timeout)
+		for i := range fds {
+			if n <= 0 || fds[i].Revents == 0 {
+				continue
 			}
-			if !status.Signaled() {
-				return status.ExitStatus()
+			switch i {
+			case 0: // the program has ended
+			case 1: // the caller has, or wants the end
+				hard = time.Now().Add(termGrace)
+				unix.Kill(-1, unix.SIGTERM)
+				unix.Kill(-1, unix.SIGCONT) // the stopped hear it too
+			case 2:
+				if fds[i].Revents&unix.POLLIN != 0 {
+					k.guard.answer()
+					continue
+				}
 			}
-			signal.Reset(status.Signal())
-			unix.Kill(os.Getpid(), status.Signal())
-			time.Sleep(100 * time.Millisecond)
-			return 128 + int(status.Signal())
+			fds[i].Fd = -1
+		}
+		if !k.reap() {
+			break
+		}
+		if kill || k.ended || !hard.IsZero() && time.Now().After(hard) {
+			unix.Kill(-1, unix.SIGKILL)
+			kill = true
+		}
+		if kill || !hard.IsZero() {
+			timeout = 10
 		}
 	}
+	if !k.status.Signaled() {
+		return k.status.ExitStatus()
+	}
+	signal.Reset(k.status.Signal())
+	unix.Kill(os.Getpid(), k.status.Signal())
+	time.Sleep(100 * time.Millisecond)
+	return 128 + int(k.status.Signal())
 }
 
-// reap waits for every descendant; those whose parents died have become ours.
-func (k *keeper) reap(exited chan<- unix.WaitStatus, gone chan<- struct{}) {
-	defer close(gone)
+// reap waits for every descendant that has ended, orphans being this process's
+// children, and reports whether any is left.
+func (k *keeper) reap() bool {
 	for {
 		var status unix.WaitStatus
-		switch pid, err := unix.Wait4(-1, &status, 0, nil); {
-		case pid == k.pid:
-			exited <- status
-		case err != nil && !errors.Is(err, unix.EINTR):
-			return // ECHILD
+		pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
+		if pid == k.pid {
+			k.ended, k.status = true, status
+		}
+		if pid == 0 || err != nil {
+			return err != unix.ECHILD
 		}
 	}
 }

@@ -93,11 +93,11 @@ func Command(ctx context.Context, s Spec) (*exec.Cmd, error) {
 	if err := s.check(); err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
-	cmd, err := command(ctx, s)
-	if err != nil {
+	cmd := exec.CommandContext(ctx, s.Argv[0])
+	cmd.WaitDelay = waitDelay
+	if err := enclosed(ctx, cmd, &s); err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
-	cmd.WaitDelay = waitDelay
 	return cmd, nil
 }
 

@@ -31,11 +31,15 @@ func (j *job) bind() (sum string, files []string, err error) {
 	h.texts(j.argv)
 	h.texts(j.env[:len(j.env)-1]) // the last is TMPDIR, another one each time
 	h.number(uint64(map[bool]int{true: 1}[j.sandboxed]))
-	fi, err := os.Stat(j.dir)
+	real, err := filepath.EvalSymlinks(j.dir)
 	if err != nil {
 		return "", nil, err
 	}
-	h.text(j.dir)
+	fi, err := os.Lstat(real)
+	if err != nil {
+		return "", nil, err
+	}
+	h.text(real) // j.dir, unless a link has come into it
 	if err := h.stat(fi); err != nil {
 		return "", nil, err
 	}

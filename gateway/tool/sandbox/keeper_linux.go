@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"syscall"
@@ -141,7 +140,9 @@ func (k *keeper) start(s *Spec) error {
 	}
 	// Only the caller ends the tree. A supervisor that signals all of a
 	// service's processes means the caller too.
-	signal.Ignore(unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGPIPE)
+	for _, s := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT} {
+		handle(s, ignore)
+	}
 	k.pidfd, err = unix.PidfdOpen(k.pid, 0)
 	return err
 }
@@ -184,10 +185,9 @@ func childCalls(p *pins, s *Spec, ruleset int, prog []unix.SockFilter, last *[1]
 	}
 	do("new session", unix.SYS_SETSID)
 	do("parent-death signal", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
-	deflt := pin(p, new([4]uint64)) // a struct sigaction of zeros
 	for sig := uintptr(1); sig <= 64; sig++ {
 		if sig != uintptr(unix.SIGKILL) && sig != uintptr(unix.SIGSTOP) {
-			do("signals", unix.SYS_RT_SIGACTION, sig, deflt, 0, 8)
+			do("signals", unix.SYS_RT_SIGACTION, sig, pin(p, new(sigaction)), 0, 8)
 		}
 	}
 	do(s.Dir, unix.SYS_CHDIR, p.text(s.Dir))
@@ -291,9 +291,8 @@ func (k *keeper) watch() int {
 	if !k.status.Signaled() {
 		return k.status.ExitStatus()
 	}
-	signal.Reset(k.status.Signal())
+	handle(k.status.Signal(), byDefault)
 	unix.Kill(os.Getpid(), k.status.Signal())
-	time.Sleep(100 * time.Millisecond)
 	return 128 + int(k.status.Signal())
 }
 

@@ -25,14 +25,15 @@ var update = flag.Bool("update", false, "rewrite golden files and the generated 
 // imports is the architecture: what each package may import of ours. A new
 // package or a new arrow is a changed line here.
 var imports = map[string][]string{
-	"":              {"gateway", "reload/config", "svc"},
-	"wire":          {},
-	"reload/config": {},
-	"reload":        {"reload/config"},
-	"gateway/store": {},
-	"gateway/agent": {"gateway/store", "reload/config"},
-	"gateway":       {"gateway/agent", "gateway/store", "reload", "reload/config", "wire"},
-	"svc":           {"gateway/store", "reload/config", "wire"},
+	"":                     {"gateway", "gateway/tool/sandbox", "reload/config", "svc"},
+	"wire":                 {},
+	"reload/config":        {},
+	"reload":               {"reload/config"},
+	"gateway/store":        {},
+	"gateway/tool/sandbox": {},
+	"gateway/agent":        {"gateway/store", "reload/config"},
+	"gateway":              {"gateway/agent", "gateway/store", "reload", "reload/config", "wire"},
+	"svc":                  {"gateway/store", "gateway/tool/sandbox", "reload/config", "wire"},
 }
 
 // A chokepoint is a resource with one door: the identifiers that open it, and
@@ -58,9 +59,11 @@ var chokepoints = []chokepoint{
 		"gateway/holder.go",     // asks the holder of our port whether it is a gateway
 	}},
 	{"spawner", []string{"os/exec.Command", "os/exec.CommandContext", "os.StartProcess", "syscall.ForkExec", "syscall.StartProcess", "syscall.Exec", "golang.org/x/sys/unix.Exec", "golang.org/x/sys/unix.ForkExec"}, []string{
-		"gateway/holder_other.go", // lsof, by absolute path
+		"gateway/holder_other.go",             // lsof, by absolute path
+		"gateway/tool/sandbox/sandbox.go",     // every program that tools run, behind walls
+		"gateway/tool/sandbox/probe_linux.go", // what tries to outlive the walls
 	}},
-	{"exit", []string{"os.Exit", "log.Fatal", "log.Fatalf", "log.Fatalln"}, []string{"main.go"}},
+	{"exit", []string{"os.Exit", "log.Fatal", "log.Fatalf", "log.Fatalln"}, []string{"main.go", "gateway/tool/sandbox/keeper_linux.go"}},
 	{"JSON reader of what clients send", []string{"encoding/json.Unmarshal", "encoding/json.NewDecoder"}, []string{
 		"gateway/agent/", // what model providers answer
 		"gateway/store/", // our own files
@@ -69,7 +72,7 @@ var chokepoints = []chokepoint{
 		"wire/gate.go", "wire/conn.go", "wire/conn_read.go", "wire/conn_write.go", "wire/accept.go", "wire/dial.go",
 	}},
 	{"process-wide logger", []string{"log.Print", "log.Printf", "log.Println", "log/slog.Default", "log/slog.SetDefault", "log/slog.Info", "log/slog.Warn", "log/slog.Error", "fmt.Print", "fmt.Printf", "fmt.Println"}, nil},
-	{"unsafe", []string{"unsafe.*"}, nil},
+	{"unsafe", []string{"unsafe.*"}, []string{"gateway/tool/sandbox/kernel_linux.go"}},
 }
 
 // source is one parsed Go file that is not a test.

@@ -47,8 +47,9 @@ type chokepoint struct {
 var chokepoints = []chokepoint{
 	{"file opener", []string{"os.Open", "os.OpenFile", "os.Create", "os.CreateTemp", "os.MkdirTemp", "os.ReadFile", "os.WriteFile", "os.OpenRoot", "os.OpenInRoot", "os.Rename", "os.Remove", "os.RemoveAll", "os.Mkdir", "os.MkdirAll", "os.Chmod", "os.Link", "os.Symlink", "os.Truncate"}, []string{
 		"gateway/store/",
-		"gateway/agent/prompt.go", // the workspace's own files, through one os.Root
-		"gateway/holder_linux.go", // /proc
+		"gateway/agent/prompt.go",             // the workspace's own files, through one os.Root
+		"gateway/holder_linux.go",             // /proc
+		"gateway/tool/sandbox/guard_linux.go", // /proc
 	}},
 	{"listener", []string{"net.Listen", "net.ListenTCP", "net.ListenUnix", "net.ListenPacket", "net.ListenConfig", "net.FileListener", "net/http.ListenAndServe", "net/http.ListenAndServeTLS", "net/http.Serve"}, []string{
 		"gateway/listen.go",
@@ -160,7 +161,7 @@ func TestImports(t *testing.T) {
 
 // platformFile reports whether a file is only built for some systems, by its suffix.
 func platformFile(path string) bool {
-	for _, s := range []string{"_linux", "_darwin", "_freebsd", "_bsd", "_unix"} {
+	for _, s := range []string{"_linux", "_linux_amd64", "_linux_arm64", "_darwin", "_freebsd", "_bsd", "_unix"} {
 		if strings.HasSuffix(strings.TrimSuffix(path, ".go"), s) {
 			return true
 		}

@@ -13,9 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// mainCalled says that a re-execution of this program would become a keeper.
+var mainCalled bool
+
 // Main must be called first in main. In a keeper it does the keeper's work and
 // never returns; in any other process it returns at once.
 func Main() {
+	mainCalled = true
 	switch {
 	case len(os.Args) == 1 && os.Args[0] == keeperName:
 		os.Exit(keep())
@@ -199,7 +203,9 @@ func childCalls(p *pins, s *Spec, ruleset int, prog []unix.SockFilter, last *[1]
 		if os.Geteuid() == 0 {
 			do("root without capabilities", unix.SYS_PRCTL, unix.PR_SET_SECUREBITS, secureBits)
 		}
-		do("drop capabilities", unix.SYS_CAPSET, pin(p, &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}), pin(p, new([2]unix.CapUserData)))
+		if hasCapabilities() { // a unit that gives none forbids the call
+			do("drop capabilities", unix.SYS_CAPSET, pin(p, &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}), pin(p, new([2]unix.CapUserData)))
+		}
 	}
 	do("Landlock", unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(ruleset), 0)
 	do("signal mask", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, pin(p, new(uint64)), 0, 8)
@@ -209,6 +215,12 @@ func childCalls(p *pins, s *Spec, ruleset int, prog []unix.SockFilter, last *[1]
 	do("report", unix.SYS_WRITE, uintptr(report), pin(p, last), 8)
 	do(s.Argv[0], unix.SYS_EXECVE, p.text(s.Argv[0]), p.list(s.Argv), p.list(s.Env))
 	return calls
+}
+
+func hasCapabilities() bool {
+	var data [2]unix.CapUserData
+	err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0])
+	return err != nil || data != [2]unix.CapUserData{}
 }
 
 // secureBits take from root what it is by being uid 0 (capabilities(7)):

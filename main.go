@@ -14,11 +14,15 @@ import (
 	"time"
 
 	"openclaw/gateway"
+	"openclaw/gateway/tool/sandbox"
 	"openclaw/reload/config"
 	"openclaw/svc"
 )
 
-func main() { os.Exit(run(os.Args)) }
+func main() {
+	sandbox.Main() // never returns where this process is to build walls
+	os.Exit(run(os.Args))
+}
 
 // run is the whole program but the exit.
 func run(argv []string) int {

@@ -205,7 +205,8 @@ func distribution(t *testing.T, n int, ask func() (time.Duration, error)) latenc
 }
 
 // usage is what the process holds: descriptors, threads and, at its highest,
-// memory in KiB; zeros where there is no /proc.
+// memory in KiB; zeros where there is no /proc. Whose descriptors those are of
+// a gateway, which is not dumpable, only root sees.
 func (p *process) usage() (fds, threads, memory int) {
 	p.h.t.Helper()
 	dir := fmt.Sprintf("/proc/%d/", p.pid())
@@ -214,6 +215,9 @@ func (p *process) usage() (fds, threads, memory int) {
 		return 0, 0, 0
 	}
 	list, listErr := os.ReadDir(dir + "fd")
+	if errors.Is(listErr, os.ErrPermission) && os.Getuid() != 0 {
+		listErr = nil
+	}
 	if err != nil || listErr != nil {
 		p.h.t.Fatal(err, listErr)
 	}

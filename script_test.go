@@ -23,12 +23,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"openclaw/gateway/tool/sandbox"
 )
 
 // scriptMain tells a child of this test binary to be the program.
 const scriptMain = "OPENCLAW_SCRIPT_MAIN"
 
 func TestMain(m *testing.M) {
+	sandbox.Main()
 	if os.Getenv(scriptMain) != "" {
 		os.Unsetenv(scriptMain)
 		os.Exit(run(os.Args))

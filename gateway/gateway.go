@@ -287,7 +287,7 @@ func (g *Gateway) install(cfg *config.Config, loaded *config.Loaded) {
 // one has been proven, its ports are bound.
 func (g *Gateway) Run(ctx context.Context) (next *Gateway, err error) {
 	defer func() { g.releaseTo(next) }()
-	harden(g.log)
+	harden(g.log, g.port)
 	err = g.announce()
 	if err != nil && g.from == nil { // the ports are bound: whoever comes now waits a moment
 		return nil, &ExitError{exitFailed, err}

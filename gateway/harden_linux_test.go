@@ -33,3 +33,30 @@ func TestHardened(t *testing.T) {
 		t.Error("the kernel does not say NoNewPrivs: 1")
 	}
 }
+
+// TestNotDumpable hardens a process that serves a port and looks at it from
+// outside, as its own user: it can no longer be read, and is still known as the
+// port's holder.
+func TestNotDumpable(t *testing.T) {
+	cmd, port := startStranger(t, "hardened")
+	proc := "/proc/" + itoa(cmd.Process.Pid)
+	if os.Getuid() != 0 {
+		for _, name := range []string{"/environ", "/mem", "/fd"} {
+			if f, err := os.Open(proc + name); err == nil {
+				f.Close()
+				t.Errorf("%s can be opened", name)
+			}
+		}
+	}
+	if raw, err := os.ReadFile(proc + "/limits"); err != nil || len(raw) == 0 {
+		t.Errorf("its limits cannot be read: %v", err)
+	}
+	hs, err := findHolders(port)
+	if err != nil || len(hs) != 1 || hs[0].pid != cmd.Process.Pid || hs[0].name != portName(port) {
+		t.Errorf("holders: %v, %v", hs, err)
+	}
+	// A process that only says so holds nothing.
+	if hs, err := findHolders(port + 1); err != nil || len(hs) > 0 {
+		t.Errorf("holders of a port that nobody serves: %v, %v", hs, err)
+	}
+}

@@ -17,8 +17,10 @@ import (
 )
 
 // findHolders finds the listeners on a TCP port in /proc alone (proc(5)): their
-// sockets by port, then whose descriptors those are. Of other users' processes
-// only the user is known.
+// sockets by port, then whose descriptors those are. A gateway's cannot be seen
+// (see harden); it is the process of the socket's user that is named after the
+// port, which is its own word, but only its own. Of other users' processes only
+// the user is known.
 func findHolders(port int) ([]holder, error) {
 	sockets := map[string]int{} // inode to uid
 	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
@@ -41,7 +43,12 @@ func findHolders(port int) ([]holder, error) {
 		if err != nil {
 			continue
 		}
-		inode := heldSocket(dir, sockets)
+		inode, err := heldSocket(dir, sockets)
+		if errors.Is(err, fs.ErrPermission) && processName(pid) == portName(port) {
+			if _, uid, err := procStatus(pid); err == nil {
+				inode = socketOf(uid, sockets)
+			}
+		}
 		if inode == "" {
 			continue
 		}
@@ -72,11 +79,21 @@ func listeningSockets(table []byte, port int, into map[string]int) {
 	}
 }
 
+// socketOf returns the inode of one of the sockets of a user.
+func socketOf(uid int, sockets map[string]int) string {
+	for inode, u := range sockets {
+		if u == uid {
+			return inode
+		}
+	}
+	return ""
+}
+
 // heldSocket returns the inode of one of the sockets that a process has open.
-func heldSocket(dir string, sockets map[string]int) string {
+func heldSocket(dir string, sockets map[string]int) (string, error) {
 	fds, err := os.ReadDir(dir)
 	if err != nil {
-		return "" // gone, or another user's
+		return "", err // gone, another user's, or not dumpable
 	}
 	for _, fd := range fds {
 		link, err := os.Readlink(filepath.Join(dir, fd.Name()))
@@ -86,11 +103,11 @@ func heldSocket(dir string, sockets map[string]int) string {
 		inode, ok := strings.CutPrefix(link, "socket:[")
 		if inode = strings.TrimSuffix(inode, "]"); ok {
 			if _, ok := sockets[inode]; ok {
-				return inode
+				return inode, nil
 			}
 		}
 	}
-	return ""
+	return "", nil
 }
 
 func processName(pid int) string {

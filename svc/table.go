@@ -76,6 +76,7 @@ func commands() []Command {
 		{Path: "sessions reset", Args: "SESSION", Doc: session("Begin a session anew."), Flags: clientFlags(), Run: sessionsReset},
 		{Path: "sessions delete", Args: "SESSION", Doc: session("Delete a session; its transcript is kept aside."), Flags: clientFlags(), Run: sessionsDelete},
 		{Path: "models list", Aliases: []string{"models"}, Doc: "List the models that turns may use.", Flags: clientFlags(), Run: modelsList},
+		{Path: "sandbox check", Aliases: []string{"sandbox", "sandbox explain"}, Doc: "Try each wall that tools run behind; the exit code says whether all stand.", Flags: []Flag{json}, Run: sandboxCheck},
 
 		{Path: "setup", Aliases: []string{"onboard"}, Doc: "Write a first configuration with a random token, and a workspace.",
 			Flags: []Flag{json, {Name: "port", Value: "PORT", Doc: "The base port."},

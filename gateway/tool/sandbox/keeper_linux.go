@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"syscall"
@@ -14,9 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// mainCalled says that a re-execution of this program would become a keeper.
+var mainCalled bool
+
 // Main must be called first in main. In a keeper it does the keeper's work and
 // never returns; in any other process it returns at once.
 func Main() {
+	mainCalled = true
 	switch {
 	case len(os.Args) == 1 && os.Args[0] == keeperName:
 		os.Exit(keep())
@@ -141,7 +144,9 @@ func (k *keeper) start(s *Spec) error {
 	}
 	// Only the caller ends the tree. A supervisor that signals all of a
 	// service's processes means the caller too.
-	signal.Ignore(unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGPIPE)
+	for _, s := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT} {
+		handle(s, ignore)
+	}
 	k.pidfd, err = unix.PidfdOpen(k.pid, 0)
 	return err
 }
@@ -184,10 +189,9 @@ func childCalls(p *pins, s *Spec, ruleset int, prog []unix.SockFilter, last *[1]
 	}
 	do("new session", unix.SYS_SETSID)
 	do("parent-death signal", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
-	deflt := pin(p, new([4]uint64)) // a struct sigaction of zeros
 	for sig := uintptr(1); sig <= 64; sig++ {
 		if sig != uintptr(unix.SIGKILL) && sig != uintptr(unix.SIGSTOP) {
-			do("signals", unix.SYS_RT_SIGACTION, sig, deflt, 0, 8)
+			do("signals", unix.SYS_RT_SIGACTION, sig, pin(p, new(sigaction)), 0, 8)
 		}
 	}
 	do(s.Dir, unix.SYS_CHDIR, p.text(s.Dir))
@@ -199,7 +203,9 @@ func childCalls(p *pins, s *Spec, ruleset int, prog []unix.SockFilter, last *[1]
 		if os.Geteuid() == 0 {
 			do("root without capabilities", unix.SYS_PRCTL, unix.PR_SET_SECUREBITS, secureBits)
 		}
-		do("drop capabilities", unix.SYS_CAPSET, pin(p, &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}), pin(p, new([2]unix.CapUserData)))
+		if hasCapabilities() { // a unit that gives none forbids the call
+			do("drop capabilities", unix.SYS_CAPSET, pin(p, &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}), pin(p, new([2]unix.CapUserData)))
+		}
 	}
 	do("Landlock", unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(ruleset), 0)
 	do("signal mask", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, pin(p, new(uint64)), 0, 8)
@@ -209,6 +215,12 @@ func childCalls(p *pins, s *Spec, ruleset int, prog []unix.SockFilter, last *[1]
 	do("report", unix.SYS_WRITE, uintptr(report), pin(p, last), 8)
 	do(s.Argv[0], unix.SYS_EXECVE, p.text(s.Argv[0]), p.list(s.Argv), p.list(s.Env))
 	return calls
+}
+
+func hasCapabilities() bool {
+	var data [2]unix.CapUserData
+	err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0])
+	return err != nil || data != [2]unix.CapUserData{}
 }
 
 // secureBits take from root what it is by being uid 0 (capabilities(7)):
@@ -291,9 +303,8 @@ func (k *keeper) watch() int {
 	if !k.status.Signaled() {
 		return k.status.ExitStatus()
 	}
-	signal.Reset(k.status.Signal())
+	handle(k.status.Signal(), byDefault)
 	unix.Kill(os.Getpid(), k.status.Signal())
-	time.Sleep(100 * time.Millisecond)
 	return 128 + int(k.status.Signal())
 }
 

@@ -74,6 +74,16 @@ func fork(calls []call, last *[1]uint64, out uintptr) (pid uintptr, errno syscal
 	}
 }
 
+// sigaction is the kernel's struct sigaction: handler, flags, restorer, mask.
+type sigaction [4]uintptr
+
+const byDefault, ignore = 0, 1
+
+// handle sets what a signal does to this process, without the runtime.
+func handle(s unix.Signal, handler uintptr) {
+	unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(s), uintptr(unsafe.Pointer(&sigaction{handler})), 0, 8, 0, 0)
+}
+
 func landlockABI() (int, error) {
 	r, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno != 0 {

@@ -49,7 +49,7 @@ func TestPrograms(t *testing.T) {
 		{"perl", "perl", `perl -e 'use File::Temp; my $f = File::Temp->new; print $f "x"; my $p = fork; if (!$p) { exit 3 } wait; print $? >> 8, "\n"'`, "3"},
 		{"node", "node", `node -e 'const c=require("child_process");require("fs").writeFileSync("x","y");console.log(c.execSync("cat x").toString(), 6*7)'`, "42"},
 		{"python", "python3", `python3 -c 'import subprocess,tempfile;print(subprocess.run(["echo","py"],capture_output=True).stdout.decode(), tempfile.mkdtemp())'`, "py"},
-		{"go", "go", `export GOROOT=` + goroot + ` GOCACHE=$PWD/c GOPATH=$PWD/p GOPROXY=off GOTOOLCHAIN=local CGO_ENABLED=0; printf 'module m\n' > go.mod; printf 'package main\nimport "os"\nfunc main() { os.Stdout.WriteString("built\\n") }\n' > m.go; go build -o m . && ./m`, "built"},
+		{"go", "go", `export GOROOT=` + goroot + ` GOCACHE=$PWD/c GOPATH=$PWD/p GOPROXY=off GOTOOLCHAIN=local CGO_ENABLED=0; mkdir m && cd m && printf 'module m\n' > go.mod; printf 'package m\n\nfunc F() int { return 7 }\n' > m.go; go build . && go vet . && go list && gofmt -l . && echo built`, "built"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			path, err := exec.LookPath(tc.needs)
@@ -147,7 +147,8 @@ func TestLight(t *testing.T) {
 	closed := map[string]bool{"environment": true, "descriptor": true, "core": true, "io-uring": true}
 	for _, a := range attacks {
 		outside := a.row[0] == 'F' && a.id != "list-root" && a.id != "list-etc" && a.id != "shadow" && a.id != "socket-node" && a.id != "device" && a.id != "list" && a.id != "inotify" && a.id != "chmod-fd"
-		victim := (a.row == "E10" || a.row == "E14" || a.row == "E19") && a.id != "shm" && a.id != "cmdline" && a.id != "kcmp"
+		// Root may count events of any process, and so read of it what that takes.
+		victim := !(os.Geteuid() == 0 && (a.id == "environ" || a.id == "maps")) && (a.row == "E10" || a.row == "E14" || a.row == "E19") && a.id != "shm" && a.id != "cmdline" && a.id != "kcmp"
 		if a.root && os.Geteuid() != 0 || !outside && !victim && !closed[a.id] {
 			continue
 		}

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"flag"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -9,6 +10,8 @@ import (
 	"testing"
 	"time"
 )
+
+var update = flag.Bool("update", false, "rewrite golden files")
 
 // roles are what a child of this test binary may be instead.
 var roles = map[string]func(args []string) int{}
@@ -110,9 +113,10 @@ func TestProfile(t *testing.T) {
 	} {
 		file := filepath.Join("testdata", "profile", name+".sb")
 		got := profile(s)
-		if os.Getenv("UPDATE_PROFILE") != "" {
-			os.MkdirAll(filepath.Dir(file), 0o755)
-			os.WriteFile(file, []byte(got), 0o644)
+		if *update {
+			if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
 		}
 		want, err := os.ReadFile(file)
 		if err != nil || got != string(want) {

@@ -48,7 +48,7 @@ type readArgs struct {
 }
 
 func readFile(ctx context.Context, c *call, a *readArgs) (Result, error) {
-	w, err := c.workspace(false)
+	w, err := c.workspace()
 	if err != nil {
 		return Result{}, err
 	}
@@ -181,7 +181,7 @@ type writeArgs struct {
 }
 
 func writeFile(ctx context.Context, c *call, a *writeArgs) (Result, error) {
-	w, err := c.workspace(true)
+	w, err := c.workspace()
 	if err != nil {
 		return Result{}, err
 	}
@@ -203,7 +203,7 @@ type listArgs struct {
 }
 
 func listDir(ctx context.Context, c *call, a *listArgs) (Result, error) {
-	w, err := c.workspace(false)
+	w, err := c.workspace()
 	if err != nil {
 		return Result{}, err
 	}

@@ -128,9 +128,9 @@ func TestWrite(t *testing.T) {
 	if len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
-	// A workspace that is not there yet is made by the first write.
+	// A workspace that is not there yet is made.
 	h.scope.Workspace = filepath.Join(h.dir, "new", "workspace")
-	h.fails("read", `{"path":"x"}`, "open the workspace")
+	h.fails("read", `{"path":"x"}`, "no such file")
 	h.ok("write", `{"path":"x","content":"x"}`)
 }
 
@@ -205,7 +205,7 @@ func TestParallelEdits(t *testing.T) {
 func TestChangedMeanwhile(t *testing.T) {
 	h := newHouse(t)
 	h.inside("f", "old")
-	w, err := (&call{Tools: h.tools, Scope: h.scope}).workspace(false)
+	w, err := (&call{Tools: h.tools, Scope: h.scope}).workspace()
 	if err != nil {
 		t.Fatal(err)
 	}

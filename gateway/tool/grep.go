@@ -65,7 +65,7 @@ func grepFiles(ctx context.Context, c *call, a *grepArgs) (Result, error) {
 	if _, err := path.Match(glob, ""); err != nil {
 		return Result{}, fmt.Errorf("glob: %w", err)
 	}
-	w, err := c.workspace(false)
+	w, err := c.workspace()
 	if err != nil {
 		return Result{}, err
 	}

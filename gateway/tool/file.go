@@ -13,7 +13,9 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"openclaw/gateway/store"
@@ -225,12 +227,12 @@ func listDir(ctx context.Context, c *call, a *listArgs) (Result, error) {
 		switch fi, err := w.root.Lstat(p.String()); {
 		case err != nil: // gone meanwhile
 		case fi.IsDir():
-			fmt.Fprintf(&out, "%s/\n", e.Name())
+			fmt.Fprintf(&out, "%s/\n", shown(e.Name()))
 		case fi.Mode()&fs.ModeSymlink != 0:
 			target, _ := w.root.Readlink(p.String())
-			fmt.Fprintf(&out, "%s -> %s\n", e.Name(), target)
+			fmt.Fprintf(&out, "%s -> %s\n", shown(e.Name()), shown(target))
 		default:
-			fmt.Fprintf(&out, "%s\t%d\n", e.Name(), fi.Size())
+			fmt.Fprintf(&out, "%s\t%d\n", shown(e.Name()), fi.Size())
 		}
 	}
 	switch {
@@ -242,6 +244,15 @@ func listDir(ctx context.Context, c *call, a *listArgs) (Result, error) {
 		fmt.Fprintf(&out, "[%d of %d entries are shown]\n", limit, len(entries))
 	}
 	return Result{Content: store.Text(strings.ToValidUTF8(out.String(), "\uFFFD"))}, nil
+}
+
+// shown is a name that somebody else chose: one that holds a line's end must
+// not pass for two.
+func shown(name string) string {
+	if strings.ContainsFunc(name, unicode.IsControl) {
+		return strconv.Quote(name)
+	}
+	return name
 }
 
 // entries reads a directory, sorted by name; whole is false where it holds too many.

@@ -232,10 +232,14 @@ func TestList(t *testing.T) {
 	if got := h.ok("list", `{}`); got != "a/\nb.txt\t5\nlink -> /etc/passwd\n" {
 		t.Errorf("%q", got)
 	}
+	h.inside("c/x\ny/\tz", "needle")
+	if got := h.ok("list", `{"path":"c"}`) + h.ok("grep", `{"pattern":"needle"}`); got != "\"x\\ny\"/\n\"c/x\\ny/\\tz\":1: needle\n" {
+		t.Errorf("%q", got)
+	}
 	if got := h.ok("list", `{"path":"a"}`); got != "x\t0\n" {
 		t.Errorf("%q", got)
 	}
-	if got := h.ok("list", `{"limit":1}`); got != "a/\n[1 of 3 entries are shown]\n" {
+	if got := h.ok("list", `{"limit":1}`); got != "a/\n[1 of 4 entries are shown]\n" {
 		t.Errorf("%q", got)
 	}
 	h.fails("list", `{"path":"b.txt"}`, "is not a directory")

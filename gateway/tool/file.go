@@ -121,7 +121,7 @@ func readText(ctx context.Context, f *os.File, fi fs.FileInfo, a *readArgs) (Res
 		if seen > readSeek {
 			return Result{}, fmt.Errorf("%s: line %d is beyond the first %d bytes", a.Path, first, int64(readSeek))
 		}
-		text, n, err := readLine(ctx, r)
+		whole, n, err := readLine(ctx, r)
 		if err != nil && err != io.EOF {
 			return Result{}, told(a.Path, err)
 		}
@@ -130,7 +130,7 @@ func readText(ctx context.Context, f *os.File, fi fs.FileInfo, a *readArgs) (Res
 			break
 		}
 		if line++; show {
-			out.WriteString(text)
+			out.WriteString(whole)
 			last = line
 		}
 	}
@@ -140,19 +140,19 @@ func readText(ctx context.Context, f *os.File, fi fs.FileInfo, a *readArgs) (Res
 	case last == 0:
 		return Result{}, fmt.Errorf("%s: there is no line %d; the file has %d", a.Path, first, line)
 	}
-	shown := strings.ToValidUTF8(out.String(), "\uFFFD")
+	part := strings.ToValidUTF8(out.String(), "\uFFFD")
 	if first > 1 || last < line || seen < fi.Size() {
 		of := fmt.Sprint(line)
 		if seen < fi.Size() {
 			of = "more"
 		}
-		shown = strings.TrimSuffix(shown, "\n") + fmt.Sprintf("\n\n[lines %d to %d of %s", first, last, of)
+		part = strings.TrimSuffix(part, "\n") + fmt.Sprintf("\n\n[lines %d to %d of %s", first, last, of)
 		if last < line || seen < fi.Size() {
-			shown += fmt.Sprintf("; go on with offset %d", last+1)
+			part += fmt.Sprintf("; go on with offset %d", last+1)
 		}
-		shown += "]"
+		part += "]"
 	}
-	return Result{Content: store.Text(shown)}, nil
+	return Result{Content: store.Text(part)}, nil
 }
 
 // readLine returns a line with its end, cut to readColumn, and how long it is.

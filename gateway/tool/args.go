@@ -21,8 +21,8 @@ import (
 //	oneof    the words it may hold, comma-separated
 //	doc      one sentence for the model
 //
-// Types of fields are string, int, bool, lists and structs of these, maps of
-// strings, and what implements argument.
+// Types of fields are string, int, bool, lists and structs of these, and what
+// implements argument.
 
 // argument is a type that reads itself and has a schema of its own.
 type argument interface {
@@ -81,8 +81,6 @@ func typeSchema(t reflect.Type) object {
 		return object{"type": "boolean"}
 	case reflect.Slice:
 		return object{"type": "array", "items": typeSchema(t.Elem())}
-	case reflect.Map:
-		return object{"type": "object", "additionalProperties": typeSchema(t.Elem())}
 	case reflect.Struct:
 		return structSchema(t)
 	}
@@ -219,17 +217,6 @@ func (d *decoder) value(path string, n *config.Node, v reflect.Value, tag reflec
 			d.value(path+"["+strconv.Itoa(i)+"]", item, v.Index(i), "")
 		}
 		size = len(n.Items)
-	case reflect.Map:
-		if !d.kind(path, n, config.Object) {
-			return
-		}
-		v.Set(reflect.MakeMap(v.Type()))
-		for _, m := range n.Members {
-			e := reflect.New(v.Type().Elem()).Elem()
-			d.value(path+"."+m.Key, m.Value, e, "")
-			v.SetMapIndex(reflect.ValueOf(m.Key), e)
-		}
-		return
 	case reflect.Struct:
 		d.object(path, n, v)
 		return

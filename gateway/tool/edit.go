@@ -27,7 +27,7 @@ func editFile(ctx context.Context, c *call, a *editArgs) (Result, error) {
 	} else if a.OldText != "" || a.NewText != "" {
 		return Result{}, errors.New("give either oldText and newText or edits")
 	}
-	w, err := c.workspace(false)
+	w, err := c.workspace()
 	if err != nil {
 		return Result{}, err
 	}

@@ -13,7 +13,9 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"openclaw/gateway/store"
@@ -48,7 +50,7 @@ type readArgs struct {
 }
 
 func readFile(ctx context.Context, c *call, a *readArgs) (Result, error) {
-	w, err := c.workspace(false)
+	w, err := c.workspace()
 	if err != nil {
 		return Result{}, err
 	}
@@ -119,7 +121,7 @@ func readText(ctx context.Context, f *os.File, fi fs.FileInfo, a *readArgs) (Res
 		if seen > readSeek {
 			return Result{}, fmt.Errorf("%s: line %d is beyond the first %d bytes", a.Path, first, int64(readSeek))
 		}
-		text, n, err := readLine(ctx, r)
+		whole, n, err := readLine(ctx, r)
 		if err != nil && err != io.EOF {
 			return Result{}, told(a.Path, err)
 		}
@@ -128,7 +130,7 @@ func readText(ctx context.Context, f *os.File, fi fs.FileInfo, a *readArgs) (Res
 			break
 		}
 		if line++; show {
-			out.WriteString(text)
+			out.WriteString(whole)
 			last = line
 		}
 	}
@@ -138,19 +140,19 @@ func readText(ctx context.Context, f *os.File, fi fs.FileInfo, a *readArgs) (Res
 	case last == 0:
 		return Result{}, fmt.Errorf("%s: there is no line %d; the file has %d", a.Path, first, line)
 	}
-	shown := strings.ToValidUTF8(out.String(), "\uFFFD")
+	part := strings.ToValidUTF8(out.String(), "\uFFFD")
 	if first > 1 || last < line || seen < fi.Size() {
 		of := fmt.Sprint(line)
 		if seen < fi.Size() {
 			of = "more"
 		}
-		shown = strings.TrimSuffix(shown, "\n") + fmt.Sprintf("\n\n[lines %d to %d of %s", first, last, of)
+		part = strings.TrimSuffix(part, "\n") + fmt.Sprintf("\n\n[lines %d to %d of %s", first, last, of)
 		if last < line || seen < fi.Size() {
-			shown += fmt.Sprintf("; go on with offset %d", last+1)
+			part += fmt.Sprintf("; go on with offset %d", last+1)
 		}
-		shown += "]"
+		part += "]"
 	}
-	return Result{Content: store.Text(shown)}, nil
+	return Result{Content: store.Text(part)}, nil
 }
 
 // readLine returns a line with its end, cut to readColumn, and how long it is.
@@ -181,7 +183,7 @@ type writeArgs struct {
 }
 
 func writeFile(ctx context.Context, c *call, a *writeArgs) (Result, error) {
-	w, err := c.workspace(true)
+	w, err := c.workspace()
 	if err != nil {
 		return Result{}, err
 	}
@@ -203,7 +205,7 @@ type listArgs struct {
 }
 
 func listDir(ctx context.Context, c *call, a *listArgs) (Result, error) {
-	w, err := c.workspace(false)
+	w, err := c.workspace()
 	if err != nil {
 		return Result{}, err
 	}
@@ -225,12 +227,12 @@ func listDir(ctx context.Context, c *call, a *listArgs) (Result, error) {
 		switch fi, err := w.root.Lstat(p.String()); {
 		case err != nil: // gone meanwhile
 		case fi.IsDir():
-			fmt.Fprintf(&out, "%s/\n", e.Name())
+			fmt.Fprintf(&out, "%s/\n", shown(e.Name()))
 		case fi.Mode()&fs.ModeSymlink != 0:
 			target, _ := w.root.Readlink(p.String())
-			fmt.Fprintf(&out, "%s -> %s\n", e.Name(), target)
+			fmt.Fprintf(&out, "%s -> %s\n", shown(e.Name()), shown(target))
 		default:
-			fmt.Fprintf(&out, "%s\t%d\n", e.Name(), fi.Size())
+			fmt.Fprintf(&out, "%s\t%d\n", shown(e.Name()), fi.Size())
 		}
 	}
 	switch {
@@ -242,6 +244,15 @@ func listDir(ctx context.Context, c *call, a *listArgs) (Result, error) {
 		fmt.Fprintf(&out, "[%d of %d entries are shown]\n", limit, len(entries))
 	}
 	return Result{Content: store.Text(strings.ToValidUTF8(out.String(), "\uFFFD"))}, nil
+}
+
+// shown is a name that somebody else chose: one that holds a line's end must
+// not pass for two.
+func shown(name string) string {
+	if strings.ContainsFunc(name, unicode.IsControl) {
+		return strconv.Quote(name)
+	}
+	return name
 }
 
 // entries reads a directory, sorted by name; whole is false where it holds too many.

@@ -128,9 +128,9 @@ func TestWrite(t *testing.T) {
 	if len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
-	// A workspace that is not there yet is made by the first write.
+	// A workspace that is not there yet is made.
 	h.scope.Workspace = filepath.Join(h.dir, "new", "workspace")
-	h.fails("read", `{"path":"x"}`, "open the workspace")
+	h.fails("read", `{"path":"x"}`, "no such file")
 	h.ok("write", `{"path":"x","content":"x"}`)
 }
 
@@ -205,7 +205,7 @@ func TestParallelEdits(t *testing.T) {
 func TestChangedMeanwhile(t *testing.T) {
 	h := newHouse(t)
 	h.inside("f", "old")
-	w, err := (&call{Tools: h.tools, Scope: h.scope}).workspace(false)
+	w, err := (&call{Tools: h.tools, Scope: h.scope}).workspace()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,10 +232,14 @@ func TestList(t *testing.T) {
 	if got := h.ok("list", `{}`); got != "a/\nb.txt\t5\nlink -> /etc/passwd\n" {
 		t.Errorf("%q", got)
 	}
+	h.inside("c/x\ny/\tz", "needle")
+	if got := h.ok("list", `{"path":"c"}`) + h.ok("grep", `{"pattern":"needle"}`); got != "\"x\\ny\"/\n\"c/x\\ny/\\tz\":1: needle\n" {
+		t.Errorf("%q", got)
+	}
 	if got := h.ok("list", `{"path":"a"}`); got != "x\t0\n" {
 		t.Errorf("%q", got)
 	}
-	if got := h.ok("list", `{"limit":1}`); got != "a/\n[1 of 3 entries are shown]\n" {
+	if got := h.ok("list", `{"limit":1}`); got != "a/\n[1 of 4 entries are shown]\n" {
 		t.Errorf("%q", got)
 	}
 	h.fails("list", `{"path":"b.txt"}`, "is not a directory")

@@ -65,7 +65,7 @@ func grepFiles(ctx context.Context, c *call, a *grepArgs) (Result, error) {
 	if _, err := path.Match(glob, ""); err != nil {
 		return Result{}, fmt.Errorf("glob: %w", err)
 	}
-	w, err := c.workspace(false)
+	w, err := c.workspace()
 	if err != nil {
 		return Result{}, err
 	}
@@ -167,7 +167,7 @@ func (s *search) file(p Path) {
 		}
 		if line = bytes.TrimRight(line, "\r\n"); s.re.Match(line) {
 			s.matches++
-			fmt.Fprintf(&s.out, "%s:%d: %s\n", p, number, clip(string(line), grepColumn))
+			fmt.Fprintf(&s.out, "%s:%d: %s\n", shown(p.String()), number, clip(string(line), grepColumn))
 		}
 	}
 }

@@ -21,20 +21,17 @@ type workspace struct {
 	mount uint64
 }
 
-// workspace opens the scope's workspace; where there is none yet and a file is
-// to be written, it makes it.
-func (c *call) workspace(write bool) (*workspace, error) {
+// workspace opens the scope's workspace and makes it where there is none yet.
+func (c *call) workspace() (*workspace, error) {
 	dir := c.Scope.Workspace
 	if !filepath.IsAbs(dir) {
 		return nil, errors.New("this session has no workspace")
 	}
-	if write {
-		if err := c.Dir.EnsureWorkspace(dir); err != nil {
-			return nil, fmt.Errorf("make the workspace: %w", err)
-		}
-	}
 	if holds(dir, c.Dir.Path()) {
 		return nil, fmt.Errorf("the workspace %s holds the gateway's own state, so that files in it are closed to tools; configure another", dir)
+	}
+	if err := c.Dir.EnsureWorkspace(dir); err != nil {
+		return nil, err
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {

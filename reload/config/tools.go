@@ -141,6 +141,9 @@ func (b *binder) checkTools(c *Config) {
 	}
 	outside := strings.Fields(toolsOutside)
 	words := func(path string, list []string) {
+		if n := b.at[path]; n != nil && len(n.Items) != len(list) {
+			return // some are no words, which is told already
+		}
 		for i, word := range list {
 			w, at := toolWord(word), joinIndex(path, i)
 			switch {

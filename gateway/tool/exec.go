@@ -74,13 +74,39 @@ func (c *command) read(_ *call, n *config.Node) error {
 	return nil
 }
 
+// environment is what a call adds to it: sorted, as NAME=value, names that the
+// operator allows only.
+type environment []string
+
+func (*environment) schema() object {
+	return object{"type": "object", "additionalProperties": object{"type": "string"}}
+}
+
+func (e *environment) read(c *call, n *config.Node) error {
+	if n.Kind != config.Object {
+		return errors.New("must be an object of texts, not " + n.Kind.String())
+	}
+	allowed := c.Config().Exec(c.Agent).Env
+	for _, m := range n.Members {
+		switch v := m.Value; {
+		case !slices.Contains(allowed, m.Key) || config.LoaderVariable(m.Key) || !config.IsVariable(m.Key):
+			return fmt.Errorf("%s cannot be set; the operator allows %s", Quote(clip(m.Key, 64)), cmp.Or(strings.Join(allowed, ", "), "none"))
+		case v.Kind != config.String || len(v.Str) > maxCommand/4 || strings.ContainsRune(v.Str, 0):
+			return fmt.Errorf("%s must be a text of at most %d bytes without NUL", m.Key, maxCommand/4)
+		}
+		*e = append(*e, m.Key+"="+m.Value.Str)
+	}
+	slices.Sort(*e)
+	return nil
+}
+
 type execArgs struct {
-	Command    command           `arg:"command" alias:"cmd" required:"true" doc:"A text for the shell, or a list of a program and its arguments."`
-	Workdir    Path              `arg:"workdir" alias:"cwd,working_directory,workingDirectory" doc:"Directory of the workspace to run it in; the workspace itself when absent."`
-	Env        map[string]string `arg:"env" doc:"Further environment variables, of those that the operator allows."`
-	Timeout    int               `arg:"timeout" alias:"timeoutSec,timeout_seconds" min:"1" max:"86400" doc:"Seconds after which it is ended."`
-	Background bool              `arg:"background" doc:"Go on in the background at once. Only then can process write to its input."`
-	YieldMs    int               `arg:"yieldMs" alias:"yield_ms" min:"10" max:"600000" doc:"Milliseconds after which it goes on in the background."`
+	Command    command     `arg:"command" alias:"cmd" required:"true" doc:"A text for the shell, or a list of a program and its arguments."`
+	Workdir    Path        `arg:"workdir" alias:"cwd,working_directory,workingDirectory" doc:"Directory of the workspace to run it in; the workspace itself when absent."`
+	Env        environment `arg:"env" doc:"Further environment variables, of those that the operator allows."`
+	Timeout    int         `arg:"timeout" alias:"timeoutSec,timeout_seconds" min:"1" max:"86400" doc:"Seconds after which it is ended."`
+	Background bool        `arg:"background" doc:"Go on in the background at once. Only then can process write to its input."`
+	YieldMs    int         `arg:"yieldMs" alias:"yield_ms" min:"10" max:"600000" doc:"Milliseconds after which it goes on in the background."`
 }
 
 // job is a program that is about to run, all of it settled.
@@ -156,7 +182,7 @@ func (c *call) settle(a *execArgs, rules config.ResolvedExec) (*job, error) {
 	if a.Timeout > 0 {
 		j.timeout = time.Duration(a.Timeout) * time.Second
 	}
-	w, err := c.workspace(true)
+	w, err := c.workspace()
 	if err != nil {
 		return nil, err
 	}
@@ -172,16 +198,7 @@ func (c *call) settle(a *execArgs, rules config.ResolvedExec) (*job, error) {
 		return nil, err
 	}
 	j.env = []string{"PATH=" + fixedPath, "HOME=" + home, "LANG=C.UTF-8", "TERM=dumb", "TZ=" + zone()}
-	for name := range a.Env {
-		if !slices.Contains(rules.Env, name) || config.LoaderVariable(name) || !config.IsVariable(name) {
-			return nil, fmt.Errorf("env: %s cannot be set; the operator allows %s", Quote(clip(name, 64)), cmp.Or(strings.Join(rules.Env, ", "), "none"))
-		}
-		if len(a.Env[name]) > maxCommand/4 || strings.ContainsRune(a.Env[name], 0) {
-			return nil, fmt.Errorf("env: the value of %s is too long or holds a NUL byte", name)
-		}
-		j.env = append(j.env, name+"="+a.Env[name])
-	}
-	slices.Sort(j.env[5:])
+	j.env = append(j.env, a.Env...)
 	j.env = append(j.env, "TMPDIR=")
 	j.shown = Quote(j.argv...)
 	if a.Command.shell {

@@ -194,7 +194,10 @@ func (g *Gateway) prepare(loaded *config.Loaded) error {
 	if err := g.isolated(cfg); err != nil {
 		return err
 	}
-	g.tools = tool.New(tool.Options{Config: g.cfg, Dir: g.store, Log: g.log.With("sub", "tool"), Sessions: toolSessions{g}})
+	g.tools = tool.New(tool.Options{
+		Config: g.cfg, Dir: g.store, Log: g.log.With("sub", "tool"), Sessions: toolSessions{g},
+		Hidden: []string{g.opts.Paths.ConfigPath}, Ask: g.approvalAsked,
+	})
 	g.agents = agent.New(agent.Options{
 		Dir: g.store, Config: g.cfg, Workspace: g.opts.Paths.WorkspaceOf, Log: g.log.With("sub", "agent"),
 		Sink: g.streams.sink, Dial: g.opts.Dial,

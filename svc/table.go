@@ -78,6 +78,11 @@ func commands() []Command {
 		{Path: "models list", Aliases: []string{"models"}, Doc: "List the models that turns may use.", Flags: clientFlags(), Run: modelsList},
 		{Path: "sandbox check", Aliases: []string{"sandbox", "sandbox explain"}, Doc: "Try each wall that tools run behind; the exit code says whether all stand.", Flags: []Flag{json}, Run: sandboxCheck},
 
+		{Path: "approvals list", Aliases: []string{"approvals"}, Doc: "List the programs that wait for a person's decision, with all that it is bound to.", Flags: clientFlags(), Run: approvalsList},
+		{Path: "approvals approve", Args: "ID", Doc: "Let a program run, once.",
+			Flags: clientFlags(Flag{Name: "always", Doc: "Also whenever the very same is asked for again: program, arguments, environment, directory and files."}), Run: approvalsApprove},
+		{Path: "approvals deny", Args: "ID", Doc: "Do not let a program run.", Flags: clientFlags(), Run: approvalsDeny},
+
 		{Path: "setup", Aliases: []string{"onboard"}, Doc: "Write a first configuration with a random token, and a workspace.",
 			Flags: []Flag{json, {Name: "port", Value: "PORT", Doc: "The base port."},
 				{Name: "non-interactive", Ignored: "nothing is ever asked"}, {Name: "accept-risk", Ignored: "nothing is ever asked"}}, Run: setup},

@@ -151,8 +151,7 @@ func (t *Tools) Pending() []Approval {
 	return out
 }
 
-// Quote writes an argument list as a shell would read it, with everything as
-// \u{…} that a person cannot see, or that moves what they see.
+// Quote writes an argument list as a shell would read it, but Visible.
 func Quote(argv ...string) string {
 	var b strings.Builder
 	for i, arg := range argv {
@@ -166,22 +165,26 @@ func Quote(argv ...string) string {
 			b.WriteString(arg)
 			continue
 		}
-		b.WriteByte('\'')
-		for i, r := range arg {
-			switch {
-			case r == '\'':
-				b.WriteString(`'\''`)
-			case r == '\\':
-				b.WriteString(`\\`) // so that \u{…} is always ours
-			case r == unicode.ReplacementChar && arg[i] != "\uFFFD"[0]:
-				fmt.Fprintf(&b, `\x%02x`, arg[i])
-			case visible(r):
-				b.WriteRune(r)
-			default:
-				fmt.Fprintf(&b, `\u{%x}`, r)
-			}
+		b.WriteString("'" + strings.ReplaceAll(Visible(arg), "'", `'\''`) + "'")
+	}
+	return b.String()
+}
+
+// Visible writes as \u{…} what a person cannot see in a text, or what moves
+// that which they see. A backslash is doubled, so that \u{…} is always ours.
+func Visible(s string) string {
+	var b strings.Builder
+	for i, r := range s {
+		switch {
+		case r == '\\':
+			b.WriteString(`\\`)
+		case r == unicode.ReplacementChar && s[i] != "\uFFFD"[0]:
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case visible(r):
+			b.WriteRune(r)
+		default:
+			fmt.Fprintf(&b, `\u{%x}`, r)
 		}
-		b.WriteByte('\'')
 	}
 	return b.String()
 }

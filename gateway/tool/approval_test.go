@@ -264,7 +264,9 @@ func TestAborted(t *testing.T) {
 	h, requests := newDesk(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan Result, 1)
-	go func() { done <- h.tools.For(h.scope).Call(ctx, "1", "exec", json.RawMessage(`{"command":"true"}`), nil) }()
+	go func() {
+		done <- h.tools.For(h.scope).Call(ctx, "1", "exec", json.RawMessage(`{"command":"true"}`), nil)
+	}()
 	a := <-requests
 	cancel()
 	if r := <-done; !r.IsError {

@@ -20,7 +20,6 @@ func execTools() []*row {
 	return []*row{
 		tool("exec", Execute, "Run a program in the workspace. A text is run by /bin/sh; a list is a program with its arguments, without a shell. "+
 			"What runs longer than yieldMs, or with background, goes on in the background: process shows and ends it.", execTool),
-		tool("process", Execute, "Look after the programs that exec left running in the background: list, poll (new output), log (lines of all output), write (to its input), kill, clear (forget one that ended), remove (kill and forget).", processTool),
 	}
 }
 

@@ -321,6 +321,12 @@ func (ps *programs) of(owner string) (out []*program) {
 	return out
 }
 
+func processTools() []*row {
+	return []*row{
+		tool("process", Execute, "Look after the programs that exec left running in the background: list, poll (new output), log (lines of all output), write (to its input), kill, clear (forget one that ended), remove (kill and forget).", processTool),
+	}
+}
+
 type processArgs struct {
 	Action    string `arg:"action" required:"true" oneof:"list,poll,log,write,kill,clear,remove" doc:"What to do."`
 	SessionID string `arg:"sessionId" alias:"session_id,id" max:"64" doc:"The program, as exec named it; for all actions but list."`

@@ -64,7 +64,7 @@ func FuzzPolicy(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b)
-	f.Add([]byte(magic))
+	f.Add([]byte("00000002x\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := readPolicy(bytes.NewReader(b))
 		if err != nil {

@@ -67,7 +67,7 @@ var chokepoints = []chokepoint{
 		"gateway/tool/sandbox/sandbox.go",     // every program that tools run, behind walls
 		"gateway/tool/sandbox/probe_linux.go", // what tries to outlive the walls
 	}},
-	{"exit", []string{"os.Exit", "log.Fatal", "log.Fatalf", "log.Fatalln"}, []string{"main.go", "gateway/tool/sandbox/keeper_linux.go"}},
+	{"exit", []string{"os.Exit", "syscall.Exit", "golang.org/x/sys/unix.Exit", "log.Fatal", "log.Fatalf", "log.Fatalln"}, []string{"main.go", "gateway/tool/sandbox/keeper_linux.go"}},
 	{"JSON reader of what clients send", []string{"encoding/json.Unmarshal", "encoding/json.NewDecoder"}, []string{
 		"gateway/agent/",                // what model providers answer
 		"gateway/store/",                // our own files

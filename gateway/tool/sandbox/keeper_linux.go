@@ -22,9 +22,9 @@ func Main() {
 	mainCalled = true
 	switch {
 	case len(os.Args) == 1 && os.Args[0] == keeperName:
-		os.Exit(keep())
+		unix.Exit(keep()) // no runtime left to wait for
 	case len(os.Args) == 3 && os.Args[1] == proberName:
-		os.Exit(prober(os.Args[0], os.Args[2]))
+		unix.Exit(prober(os.Args[0], os.Args[2]))
 	}
 }
 

@@ -1,137 +1,94 @@
 package sandbox
 
 import (
-	"encoding/binary"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"time"
 )
 
-// The policy's form on the wire: a magic word, its length, and the fields of
-// Spec in order; numbers are 8 bytes, strings and lists have their length in
-// front. Arguments are bytes on Linux, which JSON would not keep.
+// The policy on the wire is its length in headSize digits and then words, each
+// ended by a NUL, which no word can hold: lists with their length in front,
+// numbers in decimal. Arguments are bytes on Linux, which JSON would not keep.
 const (
-	magic     = "OCSB0001"
+	headSize  = 8
 	maxPolicy = 4 << 20
-	maxList   = 4096 // but arguments and environment, which maxPolicy bounds
 )
 
 var errPolicy = errors.New("malformed policy")
 
 func (s *Spec) encode() ([]byte, error) {
-	b := []byte(magic + "\x00\x00\x00\x00\x00\x00\x00\x00")
-	num := func(n uint64) { b = binary.BigEndian.AppendUint64(b, n) }
-	str := func(t string) { num(uint64(len(t))); b = append(b, t...) }
-	for _, list := range [][]string{s.Argv, {s.Dir}, s.Env, s.Write, s.Read, s.Hidden} {
-		num(uint64(len(list)))
-		for _, t := range list {
-			str(t)
+	var b strings.Builder
+	for _, l := range [][]string{s.Argv, {s.Dir}, s.Env, s.Write, s.Read, s.Hidden, ports(s.Network)} {
+		for _, w := range append([]string{strconv.Itoa(len(l))}, l...) {
+			b.WriteString(w + "\x00")
 		}
-	}
-	num(uint64(len(s.Network)))
-	for _, p := range s.Network {
-		num(uint64(p))
 	}
 	var light uint64
 	if s.Light {
 		light = 1
 	}
 	for _, n := range []uint64{light, uint64(s.Limits.CPU), s.Limits.AddressSpace, s.Limits.FileSize, s.Limits.Processes, s.Limits.Descriptors} {
-		num(n)
+		b.WriteString(strconv.FormatUint(n, 10) + "\x00")
 	}
-	if len(b) > maxPolicy {
+	if b.Len() > maxPolicy {
 		return nil, fmt.Errorf("arguments, environment and paths exceed %d bytes", maxPolicy)
 	}
-	binary.BigEndian.PutUint64(b[len(magic):], uint64(len(b)))
-	return b, nil
+	return fmt.Appendf(nil, "%0*d%s", headSize, b.Len(), b.String()), nil
 }
 
-// readPolicy reads what encode wrote and nothing else. Memory grows with the
-// bytes that came.
-func readPolicy(r io.Reader) (*Spec, error) {
-	head := make([]byte, len(magic)+8)
-	if _, err := io.ReadFull(r, head); err != nil {
-		return nil, fmt.Errorf("read policy: %w", err)
-	}
-	size := binary.BigEndian.Uint64(head[len(magic):])
-	if string(head[:len(magic)]) != magic || size < uint64(len(head)) || size > maxPolicy {
-		return nil, errPolicy
-	}
-	body, err := io.ReadAll(io.LimitReader(r, int64(size)-int64(len(head))))
-	if err != nil {
-		return nil, fmt.Errorf("read policy: %w", err)
-	}
-	if uint64(len(head)+len(body)) != size {
-		return nil, errPolicy
-	}
-	d := decoder{rest: body}
-	s := &Spec{Argv: d.list(), Dir: d.one(), Env: d.list(), Write: d.list(), Read: d.list(), Hidden: d.list()}
-	for n := d.count(); n > 0 && !d.bad; n-- {
-		s.Network = append(s.Network, uint16(d.below(1<<16)))
-	}
-	s.Light = d.below(2) == 1
-	s.Limits = Limits{time.Duration(d.below(1 << 63)), d.num(), d.num(), d.num(), d.num()}
-	if d.bad || len(d.rest) > 0 {
-		return nil, errPolicy
-	}
-	return s, s.check()
-}
-
-// decoder takes fields off the front; what does not fit makes it bad for good.
-type decoder struct {
-	rest []byte
-	bad  bool
-}
-
-func (d *decoder) num() uint64 {
-	if len(d.rest) < 8 {
-		d.bad, d.rest = true, nil
-		return 0
-	}
-	n := binary.BigEndian.Uint64(d.rest)
-	d.rest = d.rest[8:]
-	return n
-}
-
-func (d *decoder) below(limit uint64) uint64 {
-	n := d.num()
-	d.bad = d.bad || n >= limit
-	return n
-}
-
-// count is a length; whatever is counted takes 8 bytes at least.
-func (d *decoder) count() uint64 {
-	n := d.num()
-	if n > uint64(len(d.rest)/8) {
-		d.bad = true
-		return 0
-	}
-	return n
-}
-
-func (d *decoder) str() string {
-	n := d.num()
-	if n > uint64(len(d.rest)) {
-		d.bad = true
-		return ""
-	}
-	t := string(d.rest[:n])
-	d.rest = d.rest[n:]
-	return t
-}
-
-func (d *decoder) list() (out []string) {
-	for n := d.count(); n > 0 && !d.bad; n-- {
-		out = append(out, d.str())
+func ports(list []uint16) (out []string) {
+	for _, p := range list {
+		out = append(out, strconv.Itoa(int(p)))
 	}
 	return out
 }
 
-func (d *decoder) one() string {
-	if l := d.list(); len(l) == 1 {
-		return l[0]
+// readPolicy reads what encode wrote, to the byte, and nothing else. Memory
+// grows with the bytes that came.
+func readPolicy(r io.Reader) (*Spec, error) {
+	var head [headSize]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, fmt.Errorf("read policy: %w", err)
 	}
-	d.bad = true
-	return ""
+	size, err := strconv.ParseUint(string(head[:]), 10, 32)
+	if err != nil || size > maxPolicy {
+		return nil, errPolicy
+	}
+	body, err := io.ReadAll(io.LimitReader(r, int64(size)))
+	if err != nil {
+		return nil, fmt.Errorf("read policy: %w", err)
+	}
+	words := strings.Split(string(body), "\x00")
+	num := func(bits int) (n uint64) {
+		if len(words) > 0 {
+			n, _ = strconv.ParseUint(words[0], 10, bits)
+			words = words[1:]
+		}
+		return n
+	}
+	list := func() (l []string) {
+		if n := num(32); n > 0 && n <= uint64(len(words)) {
+			l, words = words[:n:n], words[n:]
+		}
+		return l
+	}
+	s := &Spec{Argv: list()}
+	if dir := list(); len(dir) == 1 {
+		s.Dir = dir[0]
+	}
+	s.Env, s.Write, s.Read, s.Hidden = list(), list(), list(), list()
+	for n := min(num(32), uint64(len(words))); n > 0; n-- {
+		s.Network = append(s.Network, uint16(num(16)))
+	}
+	s.Light = num(1) == 1
+	s.Limits = Limits{time.Duration(num(63)), num(64), num(64), num(64), num(64)}
+	// Whatever was not as it should be shows here.
+	if again, err := s.encode(); err != nil || !bytes.Equal(again, append(head[:], body...)) {
+		return nil, errPolicy
+	}
+	return s, s.check()
 }

@@ -8,8 +8,13 @@
 package unit
 
 import (
+	"errors"
+	"fmt"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -120,32 +125,121 @@ func (t Target) Mode() uint32 {
 type Format struct {
 	Target Target
 	Doc    string
-	render func(Unit) (string, error)
-	parse  func(string) (Unit, error)
+	place  place
+	render func(place, Unit) string
+	parse  func(place, string) (Unit, error)
 }
 
 // Formats is the table of targets.
-func Formats() []Format { return nil }
-
-// Render writes the unit for a target.
-func Render(t Target, u Unit) ([]byte, error) { return nil, nil }
-
-// Parse reads a unit that Render wrote, edited or not.
-func Parse(t Target, text []byte) (Unit, error) { return Unit{}, nil }
-
-// Origin tells where a file comes from, by its marker line.
-type Origin struct {
-	Ours   bool // Render wrote it
-	Edited bool // and somebody changed it since
+func Formats() []Format {
+	return []Format{
+		{Launchd, "macOS: an agent of the user, started at login", launchd, renderPlist, parsePlist},
+		{SystemdUser, "Linux: a unit of the user's systemd, started at login or, with lingering, at boot", user, renderSystemd, parseSystemd},
+		{SystemdSystem, "Linux: a unit of the host's systemd, as an account of its own", system, renderSystemd, parseSystemd},
+		{OpenRC, "Linux: a script for OpenRC, as an account of its own", openrc, renderShell, parseShell},
+		{RCD, "FreeBSD: a script for rc.d, as an account of its own", rcd, renderShell, parseShell},
+	}
 }
 
-// OriginOf reads the marker line.
-func OriginOf(text []byte) Origin { return Origin{} }
+func (t Target) format() (Format, error) {
+	for _, f := range Formats() {
+		if f.Target == t {
+			return f, nil
+		}
+	}
+	return Format{}, fmt.Errorf("%q is no kind of service", string(t))
+}
 
-// Diff is a unified diff of two texts, "" when they are equal.
-func Diff(oldName, newName string, old, new []byte) string { return "" }
+// Render writes the unit for a target. What the format cannot carry exactly is
+// an error that names the field and does not show its value. The text is read
+// back before it is returned and says what u says, as far as the format says it.
+func Render(t Target, u Unit) ([]byte, error) {
+	f, err := t.format()
+	if err != nil {
+		return nil, err
+	}
+	if err := check(t, u); err != nil {
+		return nil, err
+	}
+	text := mark(f.render(f.place, u))
+	back, err := f.parse(f.place, text)
+	if err != nil {
+		return nil, fmt.Errorf("what was written for %s cannot be read back: %w", t, err)
+	}
+	if !reflect.DeepEqual(back, carried(t, u)) {
+		return nil, fmt.Errorf("what was written for %s does not say what was asked for", t)
+	}
+	return []byte(text), nil
+}
 
-// Legacy lists the names of services that other or older gateways install.
-func Legacy(t Target) []string { return nil }
+// Parse reads a unit that Render wrote, edited or not; fields that the format
+// does not carry are zero.
+func Parse(t Target, text []byte) (Unit, error) {
+	f, err := t.format()
+	if err != nil {
+		return Unit{}, err
+	}
+	u, err := f.parse(f.place, string(text))
+	if err != nil {
+		return Unit{}, fmt.Errorf("read the unit: %w", err)
+	}
+	return u, nil
+}
 
-func rcName(u Unit) string { return "openclaw_gateway" }
+// carried is what is left of a unit in the format of a target.
+func carried(t Target, u Unit) Unit {
+	out := Unit{Profile: u.Profile, Program: u.Program, Port: u.Port, StateDir: u.StateDir, ConfigPath: u.ConfigPath}
+	out.Env = append(out.Env, u.Env...)
+	if t != RCD {
+		out.Grace = ceilSecond(u.Grace)
+	}
+	if t == Launchd {
+		out.LogDir = u.LogDir
+	}
+	if t.System() {
+		out.User, out.Group = u.User, u.Group
+	}
+	if t == SystemdUser || t == SystemdSystem {
+		_, out.Workspaces = writable(t, u)
+		out.Credentials = append(out.Credentials, u.Credentials...)
+		out.Chromium, out.Node = u.Chromium, u.Node && !u.Chromium
+	}
+	if t == SystemdSystem {
+		out.Ports, out.LocalOnly = append(out.Ports, u.Ports...), u.LocalOnly
+	}
+	return out
+}
+
+// fromArgv takes profile, program and port from a command line, which must be
+// the one that they make.
+func (u *Unit) fromArgv(argv []string) error {
+	if len(argv) == 0 {
+		return errors.New("no command line")
+	}
+	u.Program = argv[0]
+	for i, a := range argv[:len(argv)-1] {
+		switch a {
+		case "--profile":
+			u.Profile = argv[i+1]
+		case "--port":
+			u.Port, _ = strconv.Atoi(argv[i+1])
+		}
+	}
+	if !slices.Equal(argv, u.Argv()) {
+		return errors.New("the command line is not that of a gateway service")
+	}
+	return nil
+}
+
+// fromVar takes one NAME=value of the environment.
+func (u *Unit) fromVar(s string) {
+	switch name, value, _ := strings.Cut(s, "="); name {
+	case envProfile: // the command line has it
+	case envState:
+		u.StateDir = value
+	case envConfig:
+		u.ConfigPath = value
+	default:
+		u.Env = append(u.Env, Var{name, value})
+	}
+}

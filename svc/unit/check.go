@@ -194,7 +194,7 @@ func checkEnv(vars []Var) error {
 }
 
 func checkCredentials(t Target, u Unit) error {
-	if len(u.Credentials) > 0 && t != SystemdUser && t != SystemdSystem {
+	if len(u.Credentials) > 0 && !t.systemd() {
 		return fmt.Errorf("credentials: only systemd hands them over")
 	}
 	seen := map[string]bool{}

@@ -110,6 +110,8 @@ func (t Target) File(u Unit) string {
 // System reports whether the service runs for the whole host, as its own user.
 func (t Target) System() bool { return t == SystemdSystem || t == OpenRC || t == RCD }
 
+func (t Target) systemd() bool { return t == SystemdUser || t == SystemdSystem }
+
 // Mode is the permission of the unit's file.
 func (t Target) Mode() uint32 {
 	switch t {
@@ -199,7 +201,7 @@ func carried(t Target, u Unit) Unit {
 	if t.System() {
 		out.User, out.Group = u.User, u.Group
 	}
-	if t == SystemdUser || t == SystemdSystem {
+	if t.systemd() {
 		_, out.Workspaces = writable(t, u)
 		out.Credentials = append(out.Credentials, u.Credentials...)
 		out.Chromium, out.Node = u.Chromium, u.Node && !u.Chromium

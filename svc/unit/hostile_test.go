@@ -151,6 +151,7 @@ func TestRefused(t *testing.T) {
 		{nil, "db_password", func(u *Unit) { u.Env = []Var{{"db_password", "x"}} }},
 		{nil, "My_Secret", func(u *Unit) { u.Env = []Var{{"My_Secret", "x"}} }},
 		{nil, "HTTPS_PROXY", func(u *Unit) { u.Env = []Var{{"HTTPS_PROXY", "http://user:hunter2@proxy:8080"}} }},
+		{nil, "https_proxy", func(u *Unit) { u.Env = []Var{{"https_proxy", "user:hunter2@proxy:8080"}} }},
 		{nil, "twice", func(u *Unit) { u.Env = []Var{{"A", "x"}, {"A", "y"}} }},
 		{nil, "OPENCLAW_STATE_DIR", func(u *Unit) { u.Env = []Var{{"OPENCLAW_STATE_DIR", "/srv/x"}} }},
 		{[]Target{SystemdUser, SystemdSystem, OpenRC, RCD}, "program", func(u *Unit) { u.Program = "/opt/$HOME/openclaw" }},

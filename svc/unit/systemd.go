@@ -72,9 +72,10 @@ func sdPaths(must, optional []string) []string {
 	return append(each(must, sdQuote), each(optional, func(p string) string { return sdQuote("-" + p) })...)
 }
 
-// beneath is the name of a directory directly in dir, nil for any other path.
+// beneath is the name of a directory directly in dir that systemd may make
+// there (private is its own), nil for any other path.
 func beneath(dir, path string) any {
-	if name := filepath.Base(path); filepath.Dir(path) == dir && bare.MatchString(name) && name[0] != '-' {
+	if name := filepath.Base(path); filepath.Dir(path) == dir && bare.MatchString(name) && name[0] != '-' && name != "private" {
 		return name
 	}
 	return nil
@@ -196,7 +197,7 @@ func sdLines(text string) ([]sdLine, error) {
 		}
 		name, value, ok := strings.Cut(line, "=")
 		if !ok {
-			return nil, fmt.Errorf("a line without =: %q", line)
+			return nil, errors.New("a line without =")
 		}
 		out = append(out, sdLine{strings.TrimRight(name, " \t"), strings.TrimLeft(value, " \t")})
 	}

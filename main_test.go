@@ -32,7 +32,8 @@ var imports = map[string][]string{
 	"gateway/store": {},
 	"gateway/agent": {"gateway/store", "reload/config"},
 	"gateway":       {"gateway/agent", "gateway/store", "reload", "reload/config", "wire"},
-	"svc":           {"gateway/store", "reload/config", "wire"},
+	"svc":           {"gateway/store", "reload/config", "svc/unit", "wire"},
+	"svc/unit":      {},
 }
 
 // A chokepoint is a resource with one door: the identifiers that open it, and

@@ -18,7 +18,8 @@ const (
 )
 
 // inherit takes over the sockets that a supervisor opened for this process: all
-// of them, or none with a sentence that says what to change. No child gets them.
+// of them, or none with a sentence that says what to change. No child gets
+// them: what is kept is a duplicate that is closed on exec.
 func inherit(pid, fds, names string) ([]net.Listener, error) {
 	if pid != strconv.Itoa(os.Getpid()) {
 		return nil, nil // they were meant for another
@@ -26,9 +27,6 @@ func inherit(pid, fds, names string) ([]net.Listener, error) {
 	n, err := strconv.Atoi(fds)
 	if err != nil || n < 0 || n > maxInherited {
 		return nil, fmt.Errorf("LISTEN_FDS is %q: must be a number up to %d", clip(fds, 16), maxInherited)
-	}
-	for i := range n {
-		syscall.CloseOnExec(firstInherited + i)
 	}
 	var out []net.Listener
 	for i := range n {
@@ -66,7 +64,7 @@ func inheritedAt(fd int) (net.Listener, error) {
 	_, v4 := addr.(*syscall.SockaddrInet4)
 	_, v6 := addr.(*syscall.SockaddrInet6)
 	if kind != syscall.SOCK_STREAM || !v4 && !v6 || !isTCP(fd) {
-		return nil, errors.New("is not of TCP: the socket unit needs ListenStream= with an address and a port")
+		return nil, errors.New("is not of TCP: the socket unit needs ListenStream= with an address and a port, and no SocketProtocol=")
 	}
 	if on, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_ACCEPTCONN); err != nil || on == 0 {
 		return nil, errors.New("does not listen: the socket unit needs Accept=no")

@@ -100,6 +100,11 @@ func (g *Gateway) unanswered(ctx context.Context, pulses []pulse, patience time.
 		case ok = <-p.answer:
 			p.answer = nil
 		case <-inTime.Done():
+			select { // what others kept us from looking at
+			case ok = <-p.answer:
+				p.answer = nil
+			default:
+			}
 		}
 		if !ok && !(p.serving && g.stopping.Load()) {
 			missing = append(missing, p.name)
@@ -130,8 +135,8 @@ func (g *Gateway) watch(ctx context.Context) error {
 		if drains {
 			rest = time.Until(g.drainUntil)
 		}
-		since := time.Since(told) + beat/2
-		if !(s.watchdog > 0 && since >= s.watchdog/2 || drains && (!extended || since >= extendEvery)) {
+		since := time.Since(told)
+		if !(s.watchdog > 0 && since >= s.watchdog/2-beat/2 || drains && (!extended || since >= extendEvery)) {
 			continue
 		}
 		now := "the end of the drain"

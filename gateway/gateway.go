@@ -9,7 +9,8 @@
 // dialect (dialect.go). gateway.go starts and stops it all from what options.go
 // says; reload.go applies a changed configuration, and where that takes a
 // restart door.go hands the sockets to the next gateway. health.go and log.go
-// say how it fares.
+// say how it fares; notify.go and watchdog.go tell a supervisor, which may have
+// opened the sockets (activation.go).
 //
 // Locks are taken in the order runStream.mu, streams.mu or hub.mu; every other
 // one is taken alone. Neither of the last two is held while anything is sent,

@@ -52,11 +52,14 @@ var chokepoints = []chokepoint{
 	}},
 	{"listener", []string{"net.Listen", "net.ListenTCP", "net.ListenUnix", "net.ListenPacket", "net.ListenConfig", "net.FileListener", "net/http.ListenAndServe", "net/http.ListenAndServeTLS", "net/http.Serve"}, []string{
 		"gateway/listen.go",
+		"gateway/activation.go", // sockets that a supervisor opened
 	}},
 	{"dialer", []string{"net.Dial", "net.DialTCP", "net.DialTimeout", "net.DialUnix", "net.Dialer", "crypto/tls.Dial", "crypto/tls.Client", "net/http.Get", "net/http.Post", "net/http.Head", "net/http.DefaultClient", "net/http.DefaultTransport", "net/http.Client", "net/http.Transport"}, []string{
 		"wire/dial.go",          // the CLI and other WebSocket clients
 		"gateway/agent/dial.go", // model providers
 		"gateway/holder.go",     // asks the holder of our port whether it is a gateway
+		"gateway/notify.go",     // NOTIFY_SOCKET, where the supervisor is told how we fare
+		"gateway/watchdog.go",   // asks our own port whether it answers
 	}},
 	{"spawner", []string{"os/exec.Command", "os/exec.CommandContext", "os.StartProcess", "syscall.ForkExec", "syscall.StartProcess", "syscall.Exec", "golang.org/x/sys/unix.Exec", "golang.org/x/sys/unix.ForkExec"}, []string{
 		"gateway/holder_other.go", // lsof, by absolute path

@@ -31,6 +31,9 @@ const scriptMain = "OPENCLAW_SCRIPT_MAIN"
 func TestMain(m *testing.M) {
 	if os.Getenv(scriptMain) != "" {
 		os.Unsetenv(scriptMain)
+		if os.Getenv("LISTEN_PID") == "self" { // as a supervisor sets it, between fork and exec
+			os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
+		}
 		os.Exit(run(os.Args))
 	}
 	os.Exit(m.Run())

@@ -80,6 +80,13 @@ func (h *health) recheck() {
 	}
 }
 
+// reasons is why the gateway is degraded, in words; none where it is not.
+func (h *health) reasons() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.problems
+}
+
 // look finds what is wrong now, in words.
 func (h *health) look() []string {
 	var found []string

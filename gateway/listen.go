@@ -34,16 +34,19 @@ func (e *portTaken) Unwrap() error { return e.err }
 // bind listens on the base port, on every address of the configuration.
 func (g *Gateway) bind(cfg *config.Config) error {
 	var err error
-	port, listen := cfg.Gateway.Port, g.opts.listen
+	port, listen, sup := cfg.Gateway.Port, g.opts.listen, g.opts.Supervisor
 	if listen == nil {
 		hosts, err := bindHosts(cfg.Gateway)
 		if err != nil {
 			return &ExitError{exitConfig, err}
 		}
 		listen = func(port int) ([]net.Listener, error) { return listenAll(hosts, port, g.doorAt) }
+		if sup.port() != 0 {
+			listen = func(int) ([]net.Listener, error) { return g.doorsOf(sup.sockets, hosts) }
+		}
 	}
 	inEnv, _ := g.opts.Env("OPENCLAW_GATEWAY_PORT")
-	search := g.opts.Dev && g.opts.PortOverride == 0 && inEnv == ""
+	search := g.opts.Dev && g.opts.PortOverride == 0 && inEnv == "" && sup.port() == 0
 	if search && g.from != nil && port == g.from.cfg().Gateway.Port {
 		port, search = g.from.port, false // the one that was found
 	}

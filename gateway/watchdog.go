@@ -127,10 +127,7 @@ func (g *Gateway) watch(ctx context.Context) error {
 	defer ticker.Stop()
 	var told time.Time // zero: not yet
 	stuck, extended := "", false
-	for ; ; <-ticker.C {
-		if ctx.Err() != nil {
-			return nil
-		}
+	for goOn := true; goOn; goOn = ticked(ctx, ticker.C) {
 		drains, rest := g.stopping.Load(), time.Duration(0)
 		if drains {
 			rest = time.Until(g.drainUntil)
@@ -159,6 +156,17 @@ func (g *Gateway) watch(ctx context.Context) error {
 		if stuck = now; stuck != "" {
 			s.mention("not answering: " + stuck)
 		}
+	}
+	return nil
+}
+
+// ticked waits for the next tick; it is false when ctx ends first.
+func ticked(ctx context.Context, ticks <-chan time.Time) bool {
+	select {
+	case <-ticks:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

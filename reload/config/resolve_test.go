@@ -206,7 +206,7 @@ func TestResolve(t *testing.T) {
 		{"", map[string]string{"OPENCLAW_STATE_DIR": " ", "OPENCLAW_CONFIG_PATH": "conf/o.json"}, "/h", "", "/h/.openclaw", here + "/conf/o.json"},
 	} {
 		p, err := Resolve(c.profile, mapEnv(c.env), c.home)
-		want := Paths{c.id, c.id == "dev", c.home, c.state, c.config, filepath.Join(c.state, "workspace")}
+		want := Paths{Profile: c.id, Dev: c.id == "dev", Home: c.home, StateDir: c.state, ConfigPath: c.config, Workspace: filepath.Join(c.state, "workspace")}
 		if err != nil || p != want {
 			t.Errorf("%+v:\n %+v, %v", c, p, err)
 		}

@@ -297,7 +297,7 @@ func (ep *endpoint) explain(e *Env, ctx context.Context, err error) error {
 		down.Msg = fmt.Sprintf("gateway is unreachable at %s: %v", ep.url, cause(err))
 	}
 	if ep.own {
-		down.Hint = "start it: " + e.Command("gateway")
+		down.Hint = "start it: " + e.Command(map[bool]string{false: "gateway", true: "gateway start"}[e.paths.System])
 	}
 	return down
 }

@@ -147,11 +147,12 @@ func (e *Env) describe(t unit.Target, p config.Paths, port int, c *config.Config
 	}
 	m := e.machine()
 	u := unit.Unit{
-		Profile: p.Profile, Port: port, Home: p.Home, StateDir: m.bare(p.StateDir), ConfigPath: m.bare(p.ConfigPath),
+		Profile: p.Profile, Port: port, Home: p.Home, StateDir: p.StateDir, ConfigPath: p.ConfigPath,
 		Grace: c.Gateway.Shutdown.GracePeriodMs.Duration(), LocalOnly: localOnly(c),
 	}
 	u.Program, _ = m.program(e)
 	if t.System() {
+		u.StateDir, u.ConfigPath = m.bare(p.StateDir), m.bare(p.ConfigPath)
 		u.Home, u.User, u.Group = u.StateDir, serviceUser, serviceUser
 	} else {
 		if dir := e.getenv("XDG_CONFIG_HOME"); filepath.IsAbs(dir) {
@@ -170,7 +171,11 @@ func (e *Env) describe(t unit.Target, p config.Paths, port int, c *config.Config
 		}
 	}
 	for _, a := range c.AgentList() {
-		if w := filepath.Clean(m.bare(p.WorkspaceOf(a))); !slices.Contains(u.Workspaces, w) {
+		w := filepath.Clean(p.WorkspaceOf(a))
+		if t.System() {
+			w = m.bare(w)
+		}
+		if !slices.Contains(u.Workspaces, w) {
 			u.Workspaces = append(u.Workspaces, w)
 		}
 	}

@@ -247,7 +247,7 @@ func serviceInstall(ctx context.Context, e *Env, a *Args) error {
 	if err != nil {
 		return asError(err, s.sup.logs())
 	}
-	if err := s.prove(ctx); err != nil {
+	if _, err := s.prove(ctx); err != nil {
 		return err
 	}
 	if !s.Changed {
@@ -260,9 +260,9 @@ func serviceInstall(ctx context.Context, e *Env, a *Args) error {
 // servicePrint renders a unit and touches nothing.
 func servicePrint(e *Env, a *Args) error {
 	if a.Has("program") {
-		m := *e.machine()
-		m.program = func(*Env) (string, error) { return a.Get("program"), nil }
-		e.host = &m
+		other, host := *e, *e.machine()
+		host.program = func(*Env) (string, error) { return a.Get("program"), nil }
+		other.host, e = &host, &other
 	}
 	s, err := openService(e, a, false)
 	if err != nil {
@@ -452,28 +452,26 @@ const (
 
 // prove waits until the supervisor shows the gateway as running and the
 // gateway itself has published where it listens.
-func (s *service) prove(ctx context.Context) error {
-	var st supervised
+func (s *service) prove(ctx context.Context) (st supervised, err error) {
 	for range proveTries {
-		var err error
 		if st, err = s.sup.look(ctx); err != nil {
-			return asError(err, s.sup.logs())
+			return st, asError(err, s.sup.logs())
 		}
 		if i, running, err := s.e.instance(s.p); st.running && (err != nil || running && i.Port != 0) {
-			return nil
+			return st, nil
 		}
 		if st.failed {
 			break
 		}
 		if err := s.m.pause(ctx, proveTime); err != nil {
-			return err
+			return st, err
 		}
 	}
 	msg := "the gateway did not come up: " + st.word
 	if st.why != "" {
 		msg += ", " + st.why
 	}
-	return &Error{Code: "NOT_STARTED", Msg: msg, Hint: s.sup.logs()}
+	return st, &Error{Code: "NOT_STARTED", Msg: msg, Hint: s.sup.logs()}
 }
 
 // remarks are what the operator should know about an installation that works.
@@ -567,19 +565,20 @@ func serviceDo(verb, done string, do func(supervisor, context.Context) error) fu
 		if installed := s.m.exists(s.file); !installed && !st.loaded {
 			return &Error{Code: "NOT_INSTALLED", Msg: "no unit of this profile is installed: there is no " + s.file, Hint: e.Command("gateway install")}
 		}
-		if verb == "start" && st.running || verb == "stop" && !st.running && st.pid == 0 && st.word != "waiting to be restarted" {
-			s.note("nothing to do: it is %s already", done)
-			return s.finish(ctx)
-		}
 		if err := do(s.sup, ctx); err != nil {
 			return asError(err, s.sup.logs())
 		}
+		now := supervised{}
 		if verb != "stop" {
-			if err := s.prove(ctx); err != nil {
+			if now, err = s.prove(ctx); err != nil {
 				return err
 			}
 		}
-		s.did("%s %s", done, serviceName(s.t, s.u))
+		if now.pid == st.pid {
+			s.note("nothing to do: it was %s already", done)
+		} else {
+			s.did("%s %s", done, serviceName(s.t, s.u))
+		}
 		return s.finish(ctx)
 	}
 }

@@ -114,9 +114,11 @@ func runToolIn(ctx context.Context, t tool, dirs []string) (string, error) {
 }
 
 // bounded keeps the beginning of what is written.
-type bounded struct{ bytes.Buffer }
+type bounded struct{ kept bytes.Buffer }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	b.Buffer.Write(p[:min(len(p), toolOutput-b.Len())])
+	b.kept.Write(p[:min(len(p), toolOutput-b.kept.Len())])
 	return len(p), nil
 }
+
+func (b *bounded) String() string { return b.kept.String() }

@@ -290,20 +290,15 @@ func (l *launchd) look(ctx context.Context) (supervised, error) {
 }
 
 func (l *launchd) adopt(ctx context.Context, was supervised, changed bool) (done []string, err error) {
-	switch {
-	case was.loaded && changed:
+	if was.loaded && changed {
 		ctx = context.WithoutCancel(ctx) // whoever loses patience here would leave it unloaded
 		if err := l.unload(ctx); err != nil {
 			return nil, err
 		}
 		done = append(done, "launchctl bootout "+l.service())
-	case was.running && was.enabled:
-		return nil, nil
 	}
-	if err := l.up(ctx); err != nil {
-		return done, err
-	}
-	return append(done, "launchctl bootstrap "+l.domain()+" "+l.file), nil
+	did, err := l.up(ctx)
+	return append(done, did...), err
 }
 
 // unload takes the job out and waits until it is gone. What bootout itself says is of
@@ -324,9 +319,15 @@ func (l *launchd) unload(ctx context.Context) error {
 
 // up loads the job where it is not and has it run. It looks twice, for a job
 // that is on its way out is still shown for a while.
-func (l *launchd) up(ctx context.Context) error {
+func (l *launchd) up(ctx context.Context) (did []string, err error) {
 	l.ctl(ctx, 0, "enable", l.service()) // a disabled job cannot be loaded
 	var last error
+	step := func(args ...string) bool {
+		if _, last = l.ctl(ctx, 0, args...); last == nil {
+			did = append(did, "launchctl "+strings.Join(args, " "))
+		}
+		return last == nil
+	}
 	for seen, try := 0, 0; try < launchdTries; try++ {
 		st, err := l.look(ctx)
 		switch {
@@ -334,25 +335,28 @@ func (l *launchd) up(ctx context.Context) error {
 			last = err
 		case !st.loaded:
 			seen = 0
-			_, last = l.ctl(ctx, 0, "bootstrap", l.domain(), l.file)
+			step("bootstrap", l.domain(), l.file)
 		case st.pid == 0 && seen == 0:
-			if _, last = l.ctl(ctx, 0, "kickstart", l.service()); last == nil {
+			if step("kickstart", l.service()) {
 				seen++
 			}
 		default:
 			if seen++; seen > 2 {
-				return nil
+				return did, nil
 			}
 		}
 		if err := l.m.pause(ctx, launchdPause); err != nil {
-			return errors.Join(err, last)
+			return did, errors.Join(err, last)
 		}
 	}
-	return &Error{Code: "NOT_LOADED", Msg: fmt.Sprintf("launchd does not load %s: %v", l.label, last),
+	return did, &Error{Code: "NOT_LOADED", Msg: fmt.Sprintf("launchd does not load %s: %v", l.label, last),
 		Hint: fmt.Sprintf("launchctl bootstrap %s %s", l.domain(), shellQuote(l.file))}
 }
 
-func (l *launchd) start(ctx context.Context) error { return l.up(ctx) }
+func (l *launchd) start(ctx context.Context) error {
+	_, err := l.up(ctx)
+	return err
+}
 
 func (l *launchd) stop(ctx context.Context) error {
 	st, err := l.look(ctx)
@@ -383,17 +387,20 @@ func (l *launchd) stop(ctx context.Context) error {
 // there yet, and is brought up.
 func (l *launchd) restart(ctx context.Context) error {
 	was, err := l.look(ctx)
-	if err != nil {
-		return err
+	for try := 0; err == nil; try++ {
+		_, said := l.ctl(ctx, l.stopTime, "kickstart", "-k", l.service())
+		var now supervised
+		if _, err = l.up(ctx); err == nil {
+			now, err = l.look(ctx)
+		}
+		switch {
+		case err == nil && (said == nil || now.pid != was.pid):
+			return nil
+		case err == nil && try == 4:
+			err = said
+		}
 	}
-	_, said := l.ctl(ctx, l.stopTime, "kickstart", "-k", l.service())
-	if err := l.up(ctx); err != nil {
-		return err
-	}
-	if now, err := l.look(ctx); said != nil && err == nil && was.pid != 0 && now.pid == was.pid {
-		return said
-	}
-	return nil
+	return err
 }
 
 func (l *launchd) drop(ctx context.Context, removed bool) error {

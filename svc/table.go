@@ -1,6 +1,9 @@
 package svc
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 const onArgv = "other users of this host can read a command line"
 
@@ -25,7 +28,7 @@ func commands() []Command {
 		{Name: "base-hash", Value: "HASH", Doc: "Only if the file still has this SHA-256."},
 		{Name: "allow-shrink", Doc: "Also if almost nothing of the file, or no secret, would be left."}}
 	session := func(doc string) string { return doc + " SESSION is a key, an id or a label." }
-	return append(serviceCommands(), []Command{
+	gateway := []Command{
 		{Path: "gateway status", Aliases: []string{"gateway probe", "daemon status"}, Doc: "Show the process, the port, a probe, the configuration and the last error.",
 			Flags: clientFlags(
 				Flag{Name: "deep", Doc: "Also ask for connections, health and limits, and list your other gateways."},
@@ -36,7 +39,8 @@ func commands() []Command {
 			Flags: []Flag{json, system, {Name: "header", Doc: "As an Authorization header, for curl -H @-."},
 				{Name: "show-secrets", Doc: "Also on a terminal."}}, Run: authToken},
 		{Path: "gateway reload", Aliases: []string{"daemon reload"}, Doc: "Have the gateway read its configuration now and apply what changed.", Flags: clientFlags(), Run: gatewayReload},
-
+	}
+	return slices.Concat(gateway, serviceCommands(), []Command{
 		{Path: "status", Doc: "Show what the running gateway is doing.",
 			Flags: clientFlags(Flag{Name: "all", Ignored: "all is always shown"}, Flag{Name: "deep", Ignored: "openclaw gateway status --deep shows more"}), Run: status},
 		{Path: "health", Aliases: []string{"gateway health"}, Doc: "Ask whether all is well; the exit code is the answer.",
@@ -98,7 +102,7 @@ func commands() []Command {
 		{Path: "version", Doc: "Print the version.", Flags: []Flag{json}, Run: version},
 		{Path: "help", Args: "[COMMAND…]", Doc: "Print help for a command.",
 			Run: func(_ context.Context, e *Env, a *Args) error { return printHelp(e, e.commands(), a.Words) }},
-	}...)
+	})
 }
 
 // GatewayRun is the row of the daemon, which this package may not import.

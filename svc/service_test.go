@@ -71,7 +71,6 @@ func TestInstallSystemd(t *testing.T) {
 		t.Error("no lingering")
 	}
 	c.want(t, 0, "started at boot", "gateway", "status", "--no-probe")
-	c.want(t, 0, "would stop the gateway and remove", "gateway", "uninstall", "--dry-run")
 	c.want(t, 0, "removed "+s.file, "gateway", "uninstall")
 	if _, err := os.Stat(s.file); err == nil || s.enabled || s.dir != nil || s.loaded != "" {
 		t.Errorf("left behind: %+v", s)
@@ -203,10 +202,11 @@ func TestServiceEnvironment(t *testing.T) {
 		`{gateway: {auth: {token: "${OPENCLAW_GATEWAY_TOKEN}"}}}`: "config set gateway.auth.token file:",
 		`{gateway: {port: 18789}}`:                                "only OPENCLAW_GATEWAY_TOKEN holds it",
 		`{gateway: {auth: {token: "` + testToken + `"}}, models: {providers: {a: {baseUrl: "http://x/", apiKey: "${KEY_OF_A}"}}}}`: "${KEY_OF_A} is not set",
+		`{gateway: {auth: {token: "` + testToken + `"}}, agents: {defaults: {systemPrompt: "${GREETING}"}}}`:                       `config set agents.defaults.systemPrompt "$GREETING"`,
 		`{gateway: {auth: {token: "` + testToken + `"}}, logging: {file: "~/gateway.log"}}`:                                        "the service does not see",
 	} {
 		c, _, s := onSystemd(t)
-		c.vars["OPENCLAW_GATEWAY_TOKEN"], c.vars["KEY_OF_A"] = canary, canary
+		c.vars["OPENCLAW_GATEWAY_TOKEN"], c.vars["KEY_OF_A"], c.vars["GREETING"] = canary, canary, "hello"
 		placeAt(t, filepath.Join(s.state, "openclaw.json"), config, 0o600)
 		c.want(t, ExitConfig, want, "gateway", "install")
 		if _, err := os.Stat(s.file); err == nil {

@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"openclaw/gateway/store"
@@ -117,4 +120,87 @@ func (s *service) firstConfig(gid int) error {
 	}
 	s.did("wrote %s", s.p.ConfigPath)
 	return nil
+}
+
+// resolve loads the configuration as the service will, without the variables
+// and, for a user's unit, the files that only this shell has.
+func (s *service) resolve() (*config.Loaded, error) {
+	env := map[string]string{"HOME": s.u.Home, "OPENCLAW_PROFILE": s.p.Profile, "OPENCLAW_STATE_DIR": s.p.StateDir, "OPENCLAW_CONFIG_PATH": s.p.ConfigPath}
+	if s.t == unit.SystemdSystem {
+		env["CREDENTIALS_DIRECTORY"] = s.p.Credentials()
+	}
+	l, err := config.Load(config.Source{Path: s.p.ConfigPath, ReadFile: store.ReadConfigFile,
+		Env: func(name string) (string, bool) { v, ok := env[name]; return v, ok }})
+	if err == nil && !l.Config.Gateway.Auth.Missing() {
+		return l, s.unseen(l)
+	}
+	mine, mineErr := s.e.Load(s.p.ConfigPath)
+	if mineErr != nil {
+		return l, s.e.BadConfig(s.p.ConfigPath, mineErr)
+	}
+	auth := mine.Config.Gateway.Auth
+	key, name := auth.SecretKey(), auth.SecretVar()
+	if auth.Missing() {
+		return l, &Error{Code: "NO_SECRET", Exit: ExitConfig, Msg: fmt.Sprintf("%s is not set in %s, and a gateway does not start without a secret", key, s.p.ConfigPath),
+			Hint: s.e.Command("config set " + key + " - < FILE")}
+	}
+	out := &Error{Code: "NEEDS_ENVIRONMENT", Exit: ExitConfig, Msg: "the service would not have the variables of this shell, and they are not written into a unit"}
+	var ps config.Problems
+	if errors.As(err, &ps) {
+		out.Msg += "\n" + ps.Error()
+		key = ps[0].Path
+		if m := variable.FindStringSubmatch(ps[0].Msg); m != nil {
+			name = m[1]
+		}
+	} else {
+		out.Msg += fmt.Sprintf("\n%s: only %s holds it", key, name)
+	}
+	if !secretKey.MatchString(key) {
+		out.Hint = fmt.Sprintf(`write the value into the configuration: %s "$%s"`, s.e.Command("config set "+shellQuote(key)), name)
+		return l, out
+	}
+	file := shellQuote(filepath.Join(s.p.StateDir, strings.ToLower(strings.ReplaceAll(name, "_", "-"))))
+	out.Hint = fmt.Sprintf("put it into a file that is yours alone: (umask 077; printenv %s > %s) && %s", name, file, s.e.Command("config set "+shellQuote(key)+" file:"+file))
+	return l, out
+}
+
+var (
+	variable  = regexp.MustCompile(`\$\{([A-Z_][A-Z0-9_]*)\}`)
+	secretKey = regexp.MustCompile(`(token|password|apiKey|headers\..*)$`)
+)
+
+// unseen names a file of the configuration that the unit hides from the gateway.
+func (s *service) unseen(l *config.Loaded) error {
+	var hidden, open []string
+	switch s.t {
+	case unit.SystemdUser:
+		hidden, open = []string{"/home", "/root", "/run/user", "/tmp", "/var/tmp", s.p.Home}, append([]string{s.p.StateDir, filepath.Dir(s.p.ConfigPath)}, s.u.Workspaces...)
+	case unit.SystemdSystem:
+		hidden = []string{"/home", "/root", "/run/user", "/tmp", "/var/tmp"}
+	default:
+		return nil
+	}
+	files := []string{l.Config.Gateway.TLS.CertPath, l.Config.Gateway.TLS.KeyPath, l.Config.Logging.File}
+	for _, text := range stringsOf(l.Root) {
+		if path, ok := strings.CutPrefix(text, "file:"); ok && !strings.Contains(path, "${") {
+			if !filepath.IsAbs(path) && !strings.HasPrefix(path, "~") {
+				path = filepath.Join(filepath.Dir(s.p.ConfigPath), path)
+			}
+			files = append(files, path)
+		}
+	}
+	for _, path := range files {
+		if path = s.p.Expand(path); path != "" && below(hidden, path) && !below(open, path) {
+			return &Error{Code: "HIDDEN", Exit: ExitConfig, Msg: fmt.Sprintf("the service does not see %s: its unit hides home directories and /tmp but for the state directory", path),
+				Hint: "move it into " + s.p.StateDir + " and name it there"}
+		}
+	}
+	return nil
+}
+
+func below(dirs []string, path string) bool {
+	return slices.ContainsFunc(dirs, func(dir string) bool {
+		rel, err := filepath.Rel(dir, path)
+		return err == nil && filepath.IsLocal(rel)
+	})
 }

@@ -62,7 +62,7 @@ func serviceInstall(ctx context.Context, e *Env, a *Args) error {
 		return &Error{Code: "RUNNING", Msg: fmt.Sprintf("a gateway of this profile runs already, pid %d, but not as this service", i.PID), Hint: fmt.Sprintf("end it first: kill -TERM %d", i.PID)}
 	}
 	if changed {
-		if s.t == unit.Launchd { // it does not make the directory of its output
+		if !s.t.System() { // supervisors do not make the directories that a user's unit names
 			if err := store.EnsureDir(s.u.LogDir, 0o700); err != nil {
 				return err
 			}

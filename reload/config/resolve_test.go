@@ -282,3 +282,22 @@ func TestPorts(t *testing.T) {
 		}
 	}
 }
+
+// TestResolveSystem wants the files of a whole host's gateway where no variable moves them.
+func TestResolveSystem(t *testing.T) {
+	for _, c := range []struct{ profile, env, goos, state, config string }{
+		{"", "", "linux", "/var/lib/openclaw", "/etc/openclaw/openclaw.json"},
+		{"default", "x", "linux", "/var/lib/openclaw", "/etc/openclaw/openclaw.json"},
+		{"", "rescue", "linux", "/var/lib/openclaw-rescue", "/etc/openclaw-rescue/openclaw.json"},
+		{"a", "rescue", "freebsd", "/var/db/openclaw-a", "/usr/local/etc/openclaw-a/openclaw.json"},
+	} {
+		p, err := ResolveSystem(c.profile, c.env, c.goos)
+		if err != nil || !p.System || p.StateDir != c.state || p.Home != c.state || p.Workspace != c.state+"/workspace" || p.ConfigPath != c.config ||
+			p.Credentials() != filepath.Dir(c.config)+"/credentials" {
+			t.Errorf("%+v: %+v, %v", c, p, err)
+		}
+	}
+	if p, err := ResolveSystem("", "../x", "linux"); err == nil {
+		t.Errorf("%+v", p)
+	}
+}

@@ -2,7 +2,6 @@ package unit
 
 import (
 	"fmt"
-	"net/url"
 	"path"
 	"regexp"
 	"strings"
@@ -16,6 +15,7 @@ var (
 	accountName = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,30}$`)
 	varName     = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
 	secretName  = regexp.MustCompile(`(?i)TOKEN|PASSW|SECRET|KEY|CREDENTIAL|COOKIE|AUTH`)
+	userInfo    = regexp.MustCompile(`://[^/]*@|^[^/\s:@]+:[^/\s@]+@`)
 	credName    = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$`)
 	plainPath   = regexp.MustCompile(`^[A-Za-z0-9/._+@-]+$`)
 )
@@ -186,8 +186,8 @@ func checkEnv(vars []Var) error {
 		if len(v.Value) > maxValue {
 			return fmt.Errorf("environment: %s: longer than %d bytes", v.Name, maxValue)
 		}
-		if a, err := url.Parse(v.Value); err == nil && a.User != nil {
-			return fmt.Errorf("environment: %s is an address with a user in it: a unit must not hold secrets", v.Name)
+		if userInfo.MatchString(v.Value) {
+			return fmt.Errorf("environment: %s is an address with a password in it, which a unit must not hold", v.Name)
 		}
 	}
 	return nil

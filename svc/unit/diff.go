@@ -17,45 +17,33 @@ func Diff(oldName, newName string, old, new []byte) string {
 	}
 	ops := edits(split(string(old)), split(string(new)))
 	const context = 3
+	show := make([]bool, len(ops)) // is a change or near one
+	for i, op := range ops {
+		for j := max(0, i-context); op[0] != ' ' && j < min(len(ops), i+context+1); j++ {
+			show[j] = true
+		}
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "--- %s\n+++ %s\n", oldName, newName)
-	o, n := 1, 1 // line numbers at ops[at]
-	for at := 0; at < len(ops); {
-		// A hunk begins at most three lines before a change and ends where
-		// more than six unchanged lines follow.
-		change := at
-		for change < len(ops) && ops[change][0] == ' ' {
-			change++
-		}
-		if change == len(ops) {
-			break
-		}
-		from := max(at, change-context)
-		o, n, at = o+from-at, n+from-at, from
-		last := change
-		for i := change; i < len(ops) && i <= last+2*context; i++ {
-			if ops[i][0] != ' ' {
-				last = i
-			}
-		}
-		to := min(len(ops), last+context+1)
+	o, n := 1, 1 // the line numbers of ops[i]
+	for i := 0; i < len(ops); {
+		var hunk strings.Builder
 		olds, news := 0, 0
-		for _, op := range ops[from:to] {
-			if op[0] != '+' {
-				olds++
-			}
-			if op[0] != '-' {
-				news++
-			}
-		}
-		fmt.Fprintf(&b, "@@ -%s +%s @@\n", span(o, olds), span(n, news))
-		for _, op := range ops[from:to] {
-			b.WriteString(op)
-			if !strings.HasSuffix(op, "\n") {
-				b.WriteString("\n\\ No newline at end of file\n")
+		for ; i < len(ops) && show[i]; i++ {
+			olds += choose(ops[i][0] != '+', 1, 0)
+			news += choose(ops[i][0] != '-', 1, 0)
+			hunk.WriteString(ops[i])
+			if !strings.HasSuffix(ops[i], "\n") {
+				hunk.WriteString("\n\\ No newline at end of file\n")
 			}
 		}
-		o, n, at = o+olds, n+news, to
+		if hunk.Len() > 0 {
+			fmt.Fprintf(&b, "@@ -%s +%s @@\n%s", span(o, olds), span(n, news), hunk.String())
+		}
+		o, n = o+olds, n+news
+		for ; i < len(ops) && !show[i]; i++ {
+			o, n = o+1, n+1 // the same in both
+		}
 	}
 	return b.String()
 }

@@ -75,10 +75,14 @@ var directives = []directive{
 	{in: systemd, name: "NotifyAccess", value: "main", why: "no child may speak for the gateway"},
 	{in: systemd, name: "ExecStart", value: func(u Unit) any { return sdWords(u.Argv()) }},
 	{in: systemd, name: "ExecReload", value: `/bin/sh -c "kill -HUP ${MAINPID}"`, why: "the shell's own kill: small systems have no /bin/kill"},
-	{in: systemd, name: "Environment", value: func(u Unit) any { return sdVars(environment(u)) }, why: "the files of this profile; secrets do not belong here, units are readable by all"},
+	{in: systemd, name: "Environment", value: func(u Unit) any {
+		return each(environment(u), func(v Var) string { return sdQuote(v.Name + "=" + v.Value) })
+	}, why: "the files of this profile; secrets do not belong here, units are readable by all"},
 	{in: system, name: "User", value: func(u Unit) any { return u.User }, why: "whom the gateway runs as: nobody else's files, no privileges"},
 	{in: system, name: "Group", value: func(u Unit) any { return u.Group }},
-	{in: systemd, name: "LoadCredential", value: func(u Unit) any { return sdCredentials(u) }, why: "secrets come as files that only this service sees"},
+	{in: systemd, name: "LoadCredential", value: func(u Unit) any {
+		return each(u.Credentials, func(c Credential) string { return c.Name + ":" + c.Path })
+	}, why: "secrets come as files that only this service sees"},
 	{in: systemd, name: "Restart", value: "on-failure", why: "started again after a failure, not after a stop"},
 	{in: systemd, name: "RestartSec", value: "10"},
 	{in: systemd, name: "RestartPreventExitStatus", value: "78", why: "the configuration is unusable, or a gateway runs already: trying again helps nobody"},
@@ -114,7 +118,7 @@ var directives = []directive{
 	{in: systemd, name: "NoNewPrivileges", value: "yes", why: "set-uid programs give nothing"},
 	{in: systemd, name: "CapabilityBoundingSet", value: "", why: "no capability, now or later"},
 	{in: systemd, name: "AmbientCapabilities", value: ""},
-	{in: systemd, name: "ProtectProc", value: "invisible", why: "other users' processes are not seen"},
+	{in: systemd, name: "ProtectProc", value: "invisible", why: "other users' processes are not seen; a user manager may not do this, and goes on"},
 	{in: systemd, name: "ProcSubset", value: "pid", chromium: drop, why: "of /proc only processes; Chromium reads the rest"},
 	{in: systemd, name: "ProtectClock", value: "yes", why: "the host's clock is not set from here"},
 	{in: systemd, name: "ProtectHostname", value: "yes", why: "nor its name"},
@@ -139,7 +143,7 @@ var directives = []directive{
 	{in: system, name: "IPAddressDeny", value: func(u Unit) any { return choose(u.LocalOnly, "any", "link-local multicast") }, why: "cloud metadata and the neighbourhood are not talked to"},
 	{in: system, name: "IPAddressAllow", value: func(u Unit) any { return choose(u.LocalOnly, "localhost", drop) }, why: "all that the gateway calls is on this host"},
 	{in: system, name: "SocketBindDeny", value: func(u Unit) any { return choose(len(u.Ports) > 0, "any", drop) }, why: "no other port is listened on; after a change of gateway.port install again"},
-	{in: system, name: "SocketBindAllow", value: func(u Unit) any { return sdPorts(u.Ports) }},
+	{in: system, name: "SocketBindAllow", value: func(u Unit) any { return each(u.Ports, func(p int) string { return fmt.Sprintf("tcp:%d", p) }) }},
 
 	{in: systemd, name: "[Install]"},
 	{in: system, name: "WantedBy", value: "multi-user.target", why: "started at boot"},
@@ -196,7 +200,7 @@ var directives = []directive{
 	{in: rcd, name: "reload_cmd", value: "openclaw_reload"},
 }
 
-func choose(yes bool, a, b string) any {
+func choose[T any](yes bool, a, b T) T {
 	if yes {
 		return a
 	}

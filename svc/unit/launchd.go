@@ -4,7 +4,6 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -41,13 +40,12 @@ func renderPlist(p place, u Unit) string {
 			b.WriteString("\t</array>\n")
 		case []Var:
 			b.WriteString("\t<dict>\n")
+			write := plistScalar
+			if d.name == "EnvironmentVariables" {
+				write = plistString
+			}
 			for _, e := range v {
-				fmt.Fprintf(&b, "\t\t<key>%s</key>\n\t\t", e.Name)
-				if d.name == "EnvironmentVariables" {
-					b.WriteString(plistString(e.Value))
-				} else {
-					b.WriteString(plistScalar(e.Value))
-				}
+				fmt.Fprintf(&b, "\t\t<key>%s</key>\n\t\t%s", e.Name, write(e.Value))
 			}
 			b.WriteString("\t</dict>\n")
 		case string:
@@ -74,54 +72,51 @@ func plistScalar(s string) string {
 	return "<" + s + "/>\n"
 }
 
+// An element is one of a property list, with what is in it.
+type element struct {
+	XMLName xml.Name
+	Text    string    `xml:",chardata"`
+	In      []element `xml:",any"`
+}
+
+// pairs calls f with each key of a dict and its value.
+func (e element) pairs(f func(key string, value element)) {
+	for i := 0; i+1 < len(e.In); i += 2 {
+		f(e.In[i].Text, e.In[i+1])
+	}
+}
+
 // parsePlist reads a property list, in any order and with any other keys.
 func parsePlist(_ place, text string) (Unit, error) {
-	dec := xml.NewDecoder(strings.NewReader(text))
+	var doc element
+	err := xml.Unmarshal([]byte(text), &doc)
+	if err == nil && len(doc.In) != 1 {
+		err = errors.New("not one value")
+	}
+	if err != nil {
+		return Unit{}, fmt.Errorf("property list: %w", err)
+	}
 	var u Unit
 	var argv []string
-	var key, in string // the key at hand, and the key whose dict or array is open
-	label := ""
-	for {
-		tok, err := dec.Token()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return Unit{}, fmt.Errorf("property list: %w", err)
-		}
-		switch tok := tok.(type) {
-		case xml.EndElement:
-			in = "" // only dict and array get here open, and they do not nest further
-		case xml.StartElement:
-			switch tok.Name.Local {
-			case "dict", "array":
-				in = key
-				continue
-			case "key", "string", "integer":
-			default:
-				continue
+	var label, stop string
+	doc.In[0].pairs(func(key string, value element) {
+		switch key {
+		case "Label":
+			label = value.Text
+		case "ExitTimeOut":
+			stop = value.Text
+		case "StandardErrorPath":
+			u.LogDir = filepath.Dir(value.Text)
+		case "ProgramArguments":
+			for _, a := range value.In {
+				argv = append(argv, a.Text)
 			}
-			var s string
-			if err := dec.DecodeElement(&s, &tok); err != nil {
-				return Unit{}, fmt.Errorf("property list: %w", err)
-			}
-			switch at := in + "/" + key; {
-			case tok.Name.Local == "key":
-				key = s
-			case in == "ProgramArguments":
-				argv = append(argv, s)
-			case in == "EnvironmentVariables":
-				u.fromVar(key + "=" + s)
-			case at == "/Label":
-				label = s
-			case at == "/ExitTimeOut":
-				if u.Grace, err = fromStop(s); err != nil {
-					return Unit{}, fmt.Errorf("ExitTimeOut: %w", err)
-				}
-			case at == "/StandardErrorPath":
-				u.LogDir = filepath.Dir(s)
-			}
+		case "EnvironmentVariables":
+			value.pairs(func(name string, v element) { u.fromVar(name + "=" + v.Text) })
 		}
+	})
+	if u.Grace, err = fromStop(stop); err != nil {
+		return Unit{}, fmt.Errorf("ExitTimeOut: %w", err)
 	}
 	if err := u.fromArgv(argv); err != nil {
 		return Unit{}, err

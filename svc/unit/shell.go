@@ -137,10 +137,10 @@ func parseShell(p place, text string) (Unit, error) {
 			set[name] = value
 		}
 	}
+	var err error
 	argv := set["command"] + " " + set["command_args"]
 	if p == openrc {
 		u.User, u.Group, _ = strings.Cut(set["command_user"], ":")
-		var err error
 		if u.Grace, err = fromStop(strings.TrimSuffix(strings.TrimPrefix(set["retry"], "TERM/"), "/KILL/5")); err != nil {
 			return Unit{}, fmt.Errorf("retry: %w", err)
 		}
@@ -148,5 +148,8 @@ func parseShell(p place, text string) (Unit, error) {
 		u.User, u.Group = set["openclaw_user"], set["openclaw_group"]
 		_, argv, _ = strings.Cut(argv, " -- ")
 	}
-	return u, u.fromArgv(strings.Fields(argv))
+	if err = u.fromArgv(strings.Fields(argv)); err != nil {
+		return Unit{}, err
+	}
+	return u, nil
 }

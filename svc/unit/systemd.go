@@ -53,33 +53,14 @@ func sdQuote(s string) string {
 // sdWords writes a command line. A $ in it would be replaced by systemd in the
 // arguments and not in the program's path, so it is doubled here and refused there.
 func sdWords(argv []string) string {
-	words := make([]string, len(argv))
-	for i, a := range argv {
-		words[i] = strings.ReplaceAll(sdQuote(a), "$", "$$")
-	}
-	return strings.Join(words, " ")
+	return strings.ReplaceAll(strings.Join(each(argv, sdQuote), " "), "$", "$$")
 }
 
-func sdVars(vars []Var) []string {
+// each writes one line for each value.
+func each[T any](values []T, write func(T) string) []string {
 	var out []string
-	for _, v := range vars {
-		out = append(out, sdQuote(v.Name+"="+v.Value))
-	}
-	return out
-}
-
-func sdCredentials(u Unit) []string {
-	var out []string
-	for _, c := range u.Credentials {
-		out = append(out, c.Name+":"+c.Path)
-	}
-	return out
-}
-
-func sdPorts(ports []int) []string {
-	var out []string
-	for _, p := range ports {
-		out = append(out, "tcp:"+strconv.Itoa(p))
+	for _, v := range values {
+		out = append(out, write(v))
 	}
 	return out
 }
@@ -87,20 +68,14 @@ func sdPorts(ports []int) []string {
 // sdPaths writes paths one a line. Only the state directory and that of the
 // configuration must exist; a workspace that is missing (a disk not mounted)
 // costs its agent and not the gateway.
-func sdPaths(paths []string, optional []string) []string {
-	var out []string
-	for _, p := range paths {
-		out = append(out, sdQuote(p))
-	}
-	for _, p := range optional {
-		out = append(out, sdQuote("-"+p))
-	}
-	return out
+func sdPaths(must, optional []string) []string {
+	return append(each(must, sdQuote), each(optional, func(p string) string { return sdQuote("-" + p) })...)
 }
 
-// beneath is the name of a directory directly in dir, nil for any other path.
+// beneath is the name of a directory directly in dir that systemd may make
+// there (private is its own), nil for any other path.
 func beneath(dir, path string) any {
-	if name := filepath.Base(path); filepath.Dir(path) == dir && bare.MatchString(name) && name[0] != '-' {
+	if name := filepath.Base(path); filepath.Dir(path) == dir && bare.MatchString(name) && name[0] != '-' && name != "private" {
 		return name
 	}
 	return nil
@@ -222,7 +197,7 @@ func sdLines(text string) ([]sdLine, error) {
 		}
 		name, value, ok := strings.Cut(line, "=")
 		if !ok {
-			return nil, fmt.Errorf("a line without =: %q", line)
+			return nil, errors.New("a line without =")
 		}
 		out = append(out, sdLine{strings.TrimRight(name, " \t"), strings.TrimLeft(value, " \t")})
 	}

@@ -52,6 +52,8 @@ type service struct {
 	u    unit.Unit
 	file string
 	sup  supervisor
+
+	theirs bool // what is in the unit's place was edited, or is not ours
 	serviceResult
 }
 
@@ -158,8 +160,9 @@ func (s *service) finish(ctx context.Context, next ...string) error {
 	if s.e.JSON {
 		return s.e.printJSON(&s.serviceResult)
 	}
-	s.e.printf("%s", escape(s.Diff))
-	if s.Service != nil {
+	if s.DryRun {
+		s.e.printf("%s", escape(s.Diff))
+	} else {
 		s.e.printf("%s\n", oneLine(s.Service.Detail))
 	}
 	for _, n := range s.Notes {
@@ -185,9 +188,9 @@ func serviceUninstall(ctx context.Context, e *Env, a *Args) error {
 		return &Error{Code: "FOREIGN_UNIT", Msg: err.Error()}
 	}
 	origin := unit.OriginOf(old)
-	theirs := old != nil && (!origin.Ours || origin.Edited)
+	s.theirs = old != nil && (!origin.Ours || origin.Edited)
 	switch {
-	case theirs && !a.Has("force"):
+	case s.theirs && !a.Has("force"):
 		return &Error{Code: "FOREIGN_UNIT", Msg: s.file + " was edited, or was not written by openclaw", Hint: "--force removes it and keeps it as .bak"}
 	case old == nil && s.e.packaged(s.t, s.u) != "":
 		return &Error{Code: "PACKAGED", Msg: s.e.packaged(s.t, s.u) + " belongs to a package", Hint: s.sup.(*systemd).command("disable --now")}
@@ -206,7 +209,7 @@ func serviceUninstall(ctx context.Context, e *Env, a *Args) error {
 		s.did("stopped and disabled %s", serviceName(s.t, s.u))
 	}
 	if old != nil {
-		if err := store.RemoveUnitFile(s.file, theirs); err != nil {
+		if err := store.RemoveUnitFile(s.file, s.theirs); err != nil {
 			return err
 		}
 		s.did("removed %s", s.file)

@@ -35,7 +35,7 @@ func serviceInstall(ctx context.Context, e *Env, a *Args) error {
 	if err != nil {
 		return err
 	}
-	old, changed, err := s.compare(text, a.Has("force"))
+	changed, err := s.compare(text, a.Has("force"))
 	if s.DryRun && (err == nil || s.Diff != "") {
 		switch {
 		case err != nil:
@@ -67,7 +67,7 @@ func serviceInstall(ctx context.Context, e *Env, a *Args) error {
 				return err
 			}
 		}
-		if err := store.PlaceUnitFile(s.file, text, fs.FileMode(s.t.Mode()), -1, old != nil); err != nil {
+		if err := store.PlaceUnitFile(s.file, text, fs.FileMode(s.t.Mode()), -1, s.theirs); err != nil {
 			return err
 		}
 		s.did("wrote %s", s.file)
@@ -117,11 +117,6 @@ func servicePrint(e *Env, a *Args) error {
 // render writes the unit. With lenient set, a configuration that is missing or
 // unusable is no hindrance: defaults are taken for it.
 func (s *service) render(lenient bool) ([]byte, error) {
-	if program, err := s.m.program(s.e); err != nil {
-		return nil, err
-	} else if err := s.m.sharedProgram(program, s.t.System()); err != nil && !lenient {
-		return nil, err
-	}
 	l, err := s.resolve()
 	if err != nil && !lenient {
 		return nil, err
@@ -134,11 +129,11 @@ func (s *service) render(lenient bool) ([]byte, error) {
 	}
 	text, err := unit.Render(s.t, s.u)
 	if err != nil {
-		hint := ""
+		out := &Error{Code: "REFUSED", Msg: fmt.Sprintf("no %s unit can say this: %v", s.t, err)}
 		if strings.HasPrefix(err.Error(), "program:") {
-			hint = "install openclaw elsewhere first, for example as /usr/local/bin/openclaw"
+			out.Hint = "install openclaw elsewhere first, for example as /usr/local/bin/openclaw"
 		}
-		return nil, &Error{Code: "REFUSED", Msg: fmt.Sprintf("no %s unit can say this: %v", s.t, err), Hint: hint}
+		return nil, out
 	}
 	return text, nil
 }
@@ -146,53 +141,44 @@ func (s *service) render(lenient bool) ([]byte, error) {
 // compare looks at what is in the unit's place, and says whether the text is
 // news there. What we did not write, or somebody has changed, is shown and refused
 // without force.
-func (s *service) compare(text []byte, force bool) (old []byte, changed bool, err error) {
-	if old, err = store.ReadUnitFile(s.file); err != nil {
-		return nil, false, &Error{Code: "FOREIGN_UNIT", Msg: err.Error()}
+func (s *service) compare(text []byte, force bool) (changed bool, err error) {
+	old, err := store.ReadUnitFile(s.file)
+	if err != nil {
+		return false, &Error{Code: "FOREIGN_UNIT", Msg: err.Error()}
 	}
 	name := s.file
 	if old == nil {
 		if packaged := s.e.packaged(s.t, s.u); packaged != "" && !force {
-			return nil, false, &Error{Code: "PACKAGED", Msg: "a package brought " + packaged + ", which a file of ours would hide from its updates",
+			return false, &Error{Code: "PACKAGED", Msg: "a package brought " + packaged + ", which a file of ours would hide from its updates",
 				Hint: s.sup.(*systemd).command("enable --now") + "; a drop-in changes it"}
 		}
 		name = "/dev/null"
 	}
 	changed = !bytes.Equal(old, text)
 	origin := unit.OriginOf(old)
-	theirs := old != nil && (!origin.Ours || origin.Edited)
-	if changed && (theirs || s.DryRun) {
+	s.theirs = old != nil && (!origin.Ours || origin.Edited)
+	if changed && (s.theirs || s.DryRun) {
 		s.Diff = unit.Diff(name, s.file, hideSecrets(old), text)
 	}
-	if !changed || !theirs {
-		return old, changed, nil
+	if !changed || !s.theirs {
+		return changed, nil
+	}
+	if !s.DryRun && !s.e.JSON { // before anything is done about it
+		s.e.printf("%s", escape(s.Diff))
 	}
 	if force {
-		if !s.DryRun {
-			s.e.printDiff(s.Diff)
-		}
-		return old, changed, nil
+		return changed, nil
 	}
 	out := &Error{Code: "FOREIGN_UNIT", Msg: s.file + " was not written by openclaw", Hint: "--force replaces it and keeps it as .bak"}
 	if origin.Ours {
 		out.Code, out.Msg = "EDITED_UNIT", s.file+" was edited since it was installed"
 		out.Hint = "changes of your own are safe in a drop-in (" + s.file + ".d/own.conf); " + out.Hint
 	}
-	if !s.DryRun {
-		s.e.printDiff(s.Diff)
-	}
-	return old, changed, out
+	return changed, out
 }
 
-// printDiff shows a person a diff before something is decided by it.
-func (e *Env) printDiff(diff string) {
-	if !e.JSON {
-		e.printf("%s", escape(diff))
-	}
-}
-
-// secretValue is an assignment in a unit of somebody else's that may hold a secret.
-var secretValue = regexp.MustCompile(`(?i)([A-Z0-9_]*(?:TOKEN|SECRET|PASSW(?:OR)?D|KEY|CREDENTIAL)[A-Z0-9_]*(?:=|</key>\s*<string>|"?\s+))[^\s"'<]+`)
+// secretValue is where a unit of somebody else's may hold a secret: a variable, or an argument.
+var secretValue = regexp.MustCompile(`([A-Z0-9_]*(?:TOKEN|SECRET|PASSWORD|KEY|CREDENTIAL)[A-Z0-9_]*(?:=|</key>\s*<string>)"?|--(?:token|password)(?:=|\s+|</string>\s*<string>)"?)[^"'<\n]+`)
 
 func hideSecrets(text []byte) []byte { return secretValue.ReplaceAll(text, []byte("${1}[redacted]")) }
 

@@ -21,9 +21,19 @@ import (
 // tokenCredential is the credential that a first configuration names.
 const tokenCredential = "gateway-token"
 
-// prepare makes what a unit needs before it can be written: somebody to talk
+// prepare checks what no configuration can change, and makes what a unit needs before it can be written: somebody to talk
 // to, and for a system unit a user and a first configuration.
 func (s *service) prepare(ctx context.Context, a *Args) error {
+	program, err := s.m.program(s.e)
+	if err == nil {
+		err = s.m.sharedProgram(program, s.t.System())
+	}
+	if err == nil {
+		_, err = s.render(true) // what can never be rendered leaves no trace
+	}
+	if err != nil {
+		return err
+	}
 	if a.Has("enable-linger") {
 		if err := s.linger(ctx); err != nil {
 			return err

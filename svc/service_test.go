@@ -126,13 +126,14 @@ func TestInstallNotProven(t *testing.T) {
 func TestForeignUnits(t *testing.T) {
 	t.Run("foreign", func(t *testing.T) {
 		c, _, s := onSystemd(t)
-		const theirs = "[Service]\nExecStart=/opt/node gateway\nEnvironment=\"OPENCLAW_GATEWAY_TOKEN=canary-4711\"\n"
+		const theirs = "[Service]\nExecStart=/opt/node gateway\nEnvironment=\"OPENCLAW_GATEWAY_TOKEN=canary-4711\"\nEnvironment='X_KEY=canary a b'\nExecStop=/x --token canary --password=canary\nKeyringMode=private\n"
 		placeAt(t, s.file, theirs, 0o644)
 		c.want(t, 1, "was not written by openclaw", "gateway", "install")
 		c.want(t, 1, "-ExecStart=/opt/node gateway", "gateway", "install")
 		if strings.Contains(c.out.String()+c.err.String(), "canary") {
 			t.Errorf("the diff shows a secret:\n%s", c.out.String())
 		}
+		c.want(t, 1, "\n KeyringMode=private", "gateway", "install")
 		c.want(t, 1, "--force removes it", "gateway", "uninstall")
 		if contentOf(t, s.file) != theirs {
 			t.Fatal("overwritten")
@@ -141,6 +142,10 @@ func TestForeignUnits(t *testing.T) {
 		c.want(t, 0, "-ExecStart=/opt/node gateway", "gateway", "install", "--force")
 		if contentOf(t, s.file+".bak") != theirs || strings.Contains(contentOf(t, s.file), "canary") {
 			t.Error("not kept, or its secret taken over")
+		}
+		c.want(t, 0, "systemctl restart", "gateway", "install", "--port", "19999")
+		if contentOf(t, s.file+".bak") != theirs {
+			t.Error("an ordinary install took the place of what --force had kept")
 		}
 		if fi, _ := os.Stat(s.file + ".bak"); fi.Mode().Perm() != 0o600 {
 			t.Errorf("what may hold a secret is left with mode %v", fi.Mode())
@@ -256,7 +261,15 @@ func TestInstallSystem(t *testing.T) {
 	}
 	c, m, s := onSystemd(t)
 	c.want(t, 1, "root's to change", "gateway", "install", "--system")
-	m.uid, s.file, s.state = 0, m.at("/etc/systemd/system/openclaw-gateway.service"), m.at("/var/lib/openclaw")
+	m.uid = 0
+	m.program = func(*Env) (string, error) { return "/home/alice/openclaw", nil }
+	placeAt(t, m.at("/home/alice/openclaw"), "program", 0o755)
+	c.want(t, 1, "hint: install openclaw elsewhere", "gateway", "install", "--system")
+	if m.exists("/etc/openclaw") {
+		t.Error("a refused installation left something behind")
+	}
+	m.program = func(*Env) (string, error) { return "/usr/bin/openclaw", nil }
+	s.file, s.state = m.at("/etc/systemd/system/openclaw-gateway.service"), m.at("/var/lib/openclaw")
 	users := 0
 	m.account = func(string) (int, error) {
 		if users == 0 {

@@ -63,6 +63,7 @@ var chokepoints = []chokepoint{
 	}},
 	{"spawner", []string{"os/exec.Command", "os/exec.CommandContext", "os.StartProcess", "syscall.ForkExec", "syscall.StartProcess", "syscall.Exec", "golang.org/x/sys/unix.Exec", "golang.org/x/sys/unix.ForkExec"}, []string{
 		"gateway/holder_other.go", // lsof, by absolute path
+		"svc/spawn.go",            // systemctl, loginctl, launchctl: root's, by absolute path
 	}},
 	{"exit", []string{"os.Exit", "log.Fatal", "log.Fatalf", "log.Fatalln"}, []string{"main.go"}},
 	{"JSON reader of what clients send", []string{"encoding/json.Unmarshal", "encoding/json.NewDecoder"}, []string{

@@ -31,6 +31,7 @@ const (
 func clientFlags(more ...Flag) []Flag {
 	common := []Flag{
 		{Name: "json", Doc: "Print one JSON document and nothing else."},
+		systemFlag(),
 		{Name: "url", Value: "URL", Doc: "Talk to this gateway, ws:// or wss://. It gets no stored credentials."},
 		{Name: "port", Value: "PORT", Doc: "Talk to the gateway on this port of the loopback address."},
 		{Name: "token-file", Value: "FILE", Doc: "Present the token in this file, mode 0600."},
@@ -121,7 +122,7 @@ func ownGateway(e *Env, p config.Paths) (*endpoint, error) {
 // the state directory, else where the configuration would put it. A port other
 // than that is some gateway on this host, and not ours to trust.
 func (ep *endpoint) findOwn(e *Env, p config.Paths, port int) error {
-	i, running, err := store.ReadInstance(p.StateDir)
+	i, running, err := e.instance(p)
 	if err != nil && !errors.Is(err, fs.ErrPermission) {
 		return &Error{Msg: err.Error()}
 	}
@@ -296,7 +297,7 @@ func (ep *endpoint) explain(e *Env, ctx context.Context, err error) error {
 		down.Msg = fmt.Sprintf("gateway is unreachable at %s: %v", ep.url, cause(err))
 	}
 	if ep.own {
-		down.Hint = "start it: " + e.Command("gateway")
+		down.Hint = "start it: " + e.Command(map[bool]string{false: "gateway", true: "gateway start"}[e.paths.System])
 	}
 	return down
 }

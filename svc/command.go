@@ -214,7 +214,9 @@ func (e *Env) setGlobals(a *Args) error {
 		}
 		profile = "dev"
 	}
-	e.paths, e.pathsErr = config.Resolve(profile, e.Lookup, e.Home)
+	if e.paths, e.pathsErr = config.Resolve(profile, e.Lookup, e.Home); a.Has("system") {
+		e.useSystem(profile, e.machine().goos)
+	}
 	e.JSON = a.Has("json") || a.Get("format") == "json"
 	e.LogLevel = a.Get("log-level")
 	e.NoColor = a.Has("no-color") || e.getenv("NO_COLOR") != ""

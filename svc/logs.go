@@ -192,7 +192,11 @@ func readLog(p config.Paths, c *config.Config, read func(*store.LogFile) (store.
 		}
 		l = file
 	} else {
-		d, err := store.OpenRead(p.StateDir)
+		open := store.OpenRead
+		if p.System {
+			open = store.OpenServiceRead
+		}
+		d, err := open(p.StateDir)
 		if err != nil {
 			return store.Tail{}, err
 		}

@@ -77,7 +77,7 @@ func gatewayStatus(ctx context.Context, e *Env, a *Args) error {
 	if err != nil {
 		return err
 	}
-	i, running, err := store.ReadInstance(p.StateDir)
+	i, running, err := e.instance(p)
 	r := &gatewayReport{OK: true, Profile: cmp.Or(p.Profile, "default"), StateDir: p.StateDir,
 		Service:   e.service(ctx, p),
 		Process:   processReport{Running: running, PID: i.PID, Port: i.Port, Version: i.Version, StartedAt: i.StartedAt},
@@ -174,7 +174,7 @@ func (r *gatewayReport) print(e *Env, status *wire.Status) {
 	}
 	e.field("profile", r.Profile)
 	e.field("state", r.StateDir)
-	e.field("service", r.Service.Detail)
+	r.Service.print(e)
 	if r.LastError != nil {
 		e.field("last error", r.LastError.String())
 	}
@@ -271,6 +271,9 @@ func status(ctx context.Context, e *Env, a *Args) error {
 	return query(ctx, e, a, "status", nil, func(l *link, s *wire.Status) error {
 		e.field("gateway", fmt.Sprintf("%s, %s, up %v", l.hello.Health, l.ep.url, (time.Duration(s.UptimeMs)*time.Millisecond).Round(time.Second)))
 		e.field("version", s.RuntimeVersion)
+		if l.ep.own {
+			e.field("service", e.service(ctx, e.paths).Detail)
+		}
 		e.field("connections", fmt.Sprintf("%d, turns %d", s.Connections, s.Runs))
 		e.field("model", s.Sessions.Defaults.Model)
 		e.field("sessions", fmt.Sprint(s.Sessions.Count))
@@ -325,7 +328,7 @@ func ports(_ context.Context, e *Env, a *Args) error {
 	if err != nil {
 		return err
 	}
-	if i, running, _ := store.ReadInstance(p.StateDir); base == 0 && running {
+	if i, running, _ := e.instance(p); base == 0 && running {
 		base = i.Port
 	}
 	if base, err = config.Port(base, e.Lookup, e.config(p)); err != nil {

@@ -1,6 +1,9 @@
 package svc
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 const onArgv = "other users of this host can read a command line"
 
@@ -20,22 +23,24 @@ func commands() []Command {
 		Flag{Name: "thinking", Value: "LEVEL", Doc: "How hard a model that thinks should think."},
 		seconds,
 	)...)
-	edit := []Flag{json, {Name: "dry-run", Doc: "Only say what would change."},
+	system := systemFlag()
+	edit := []Flag{json, system, {Name: "dry-run", Doc: "Only say what would change."},
 		{Name: "base-hash", Value: "HASH", Doc: "Only if the file still has this SHA-256."},
 		{Name: "allow-shrink", Doc: "Also if almost nothing of the file, or no secret, would be left."}}
 	session := func(doc string) string { return doc + " SESSION is a key, an id or a label." }
-	return []Command{
+	gateway := []Command{
 		{Path: "gateway status", Aliases: []string{"gateway probe", "daemon status"}, Doc: "Show the process, the port, a probe, the configuration and the last error.",
 			Flags: clientFlags(
 				Flag{Name: "deep", Doc: "Also ask for connections, health and limits, and list your other gateways."},
 				Flag{Name: "no-probe", Doc: "Only look at files, do not connect."}), Run: gatewayStatus},
 		{Path: "gateway ports", Doc: "List the ports of the gateway, from its base port.",
-			Flags: []Flag{json, {Name: "port", Value: "PORT", Doc: "The base port, instead of the profile's."}}, Run: ports},
+			Flags: []Flag{json, system, {Name: "port", Value: "PORT", Doc: "The base port, instead of the profile's."}}, Run: ports},
 		{Path: "gateway auth-token", Doc: "Hand the gateway's secret to another program over a pipe.",
-			Flags: []Flag{json, {Name: "header", Doc: "As an Authorization header, for curl -H @-."},
+			Flags: []Flag{json, system, {Name: "header", Doc: "As an Authorization header, for curl -H @-."},
 				{Name: "show-secrets", Doc: "Also on a terminal."}}, Run: authToken},
 		{Path: "gateway reload", Aliases: []string{"daemon reload"}, Doc: "Have the gateway read its configuration now and apply what changed.", Flags: clientFlags(), Run: gatewayReload},
-
+	}
+	return slices.Concat(gateway, serviceCommands(), []Command{
 		{Path: "status", Doc: "Show what the running gateway is doing.",
 			Flags: clientFlags(Flag{Name: "all", Ignored: "all is always shown"}, Flag{Name: "deep", Ignored: "openclaw gateway status --deep shows more"}), Run: status},
 		{Path: "health", Aliases: []string{"gateway health"}, Doc: "Ask whether all is well; the exit code is the answer.",
@@ -79,14 +84,15 @@ func commands() []Command {
 
 		{Path: "setup", Aliases: []string{"onboard"}, Doc: "Write a first configuration with a random token, and a workspace.",
 			Flags: []Flag{json, {Name: "port", Value: "PORT", Doc: "The base port."},
+				{Name: "system", Refused: "setup is for a user's own gateway", Hint: "sudo openclaw gateway install --system makes user, configuration and service"},
 				{Name: "non-interactive", Ignored: "nothing is ever asked"}, {Name: "accept-risk", Ignored: "nothing is ever asked"}}, Run: setup},
 		{Path: "config show", Args: "[PATH]", Doc: "Print the effective configuration, defaults included, secrets hidden.",
-			Flags: []Flag{json, {Name: "source", Doc: "The file as it is written, secrets hidden."},
+			Flags: []Flag{json, system, {Name: "source", Doc: "The file as it is written, secrets hidden."},
 				{Name: "show-secrets", Doc: "Secrets too; on a terminal only."}}, Run: configShow},
-		{Path: "config get", Args: "PATH", Doc: "Print one value, for example gateway.port.", Flags: []Flag{json}, Run: configGet},
+		{Path: "config get", Args: "PATH", Doc: "Print one value, for example gateway.port.", Flags: []Flag{json, system}, Run: configGet},
 		{Path: "config validate", Args: "[FILE]", Doc: "Check the configuration and name all problems.",
-			Flags: []Flag{json, {Name: "strict", Doc: "Warnings are problems too."}}, Run: configValidate},
-		{Path: "config file", Doc: "Print where the configuration is.", Flags: []Flag{json}, Run: configFile},
+			Flags: []Flag{json, system, {Name: "strict", Doc: "Warnings are problems too."}}, Run: configValidate},
+		{Path: "config file", Doc: "Print where the configuration is.", Flags: []Flag{json, system}, Run: configFile},
 		{Path: "config schema", Doc: "Print the JSON Schema of the configuration.", Flags: []Flag{json}, Run: configSchema},
 		{Path: "config set", Args: "PATH VALUE", Doc: "Put a value into the file, the rest of which stays as it is written; with - the value is read from stdin.", Flags: edit, Run: configSet},
 		{Path: "config unset", Args: "PATH", Doc: "Take a key or an element out of the file.", Flags: edit, Run: configUnset},
@@ -96,7 +102,7 @@ func commands() []Command {
 		{Path: "version", Doc: "Print the version.", Flags: []Flag{json}, Run: version},
 		{Path: "help", Args: "[COMMAND…]", Doc: "Print help for a command.",
 			Run: func(_ context.Context, e *Env, a *Args) error { return printHelp(e, e.commands(), a.Words) }},
-	}
+	})
 }
 
 // GatewayRun is the row of the daemon, which this package may not import.

@@ -42,7 +42,7 @@ func Open(path string) (*Dir, error) {
 	if err := makeDirs(path); err != nil {
 		return nil, fmt.Errorf("make state directory: %w", err)
 	}
-	top, err := openState(path)
+	top, err := openState(path, false)
 	if err != nil {
 		return nil, err
 	}
@@ -57,8 +57,14 @@ func Open(path string) (*Dir, error) {
 
 // OpenRead opens an existing state directory without locking it: ReadFile,
 // Free and reading the log work beside a running gateway, nothing else does.
-func OpenRead(path string) (*Dir, error) {
-	top, err := openState(path)
+func OpenRead(path string) (*Dir, error) { return openRead(path, false) }
+
+// OpenServiceRead is OpenRead for root looking at the gateway that runs for
+// the whole host as a user of its own.
+func OpenServiceRead(path string) (*Dir, error) { return openRead(path, true) }
+
+func openRead(path string, service bool) (*Dir, error) {
+	top, err := openState(path, service)
 	if err != nil {
 		return nil, err
 	}
@@ -162,6 +168,7 @@ func (d *Dir) in(name string, write bool, fn func(in *folder, base string) error
 // to its path.
 type folder struct {
 	path  string // for messages
+	owner int    // whose its files must be
 	root  *os.Root
 	dir   *os.File                            // the same directory, to sync it
 	write func(*os.File, []byte) (int, error) // (*os.File).Write, but for tests
@@ -173,7 +180,7 @@ func openFolder(root *os.Root, path string) (*folder, error) {
 		root.Close()
 		return nil, err
 	}
-	return &folder{path: path, root: root, dir: dir, write: (*os.File).Write}, nil
+	return &folder{path: path, owner: os.Geteuid(), root: root, dir: dir, write: (*os.File).Write}, nil
 }
 
 // openFolderAt opens a directory of which nothing is demanded.
@@ -186,15 +193,19 @@ func openFolderAt(path string) (*folder, error) {
 }
 
 // openState opens the state directory itself and checks whose it is. A symbolic
-// link to it is followed; what counts is where it leads.
-func openState(path string) (*folder, error) {
+// link to it is followed; what counts is where it leads. With service set, root
+// may open the one of a service's user, and all files in it must be that user's.
+func openState(path string, service bool) (*folder, error) {
 	d, err := openFolderAt(path)
 	if err != nil {
 		return nil, fmt.Errorf("open state directory: %w", err)
 	}
 	fi, err := d.dir.Stat()
+	if err == nil && service && os.Geteuid() == 0 && rootPut(path) {
+		d.owner = ownerOf(fi)
+	}
 	if err == nil {
-		err = checkOwner(fi, path)
+		err = d.checkOwner(fi, path)
 	}
 	if err == nil && fi.Mode().Perm()&0o077 != 0 {
 		err = fmt.Errorf("%s may be entered by others (mode %04o): chmod 700 %s", path, fi.Mode().Perm(), quote(path))
@@ -204,6 +215,14 @@ func openState(path string) (*folder, error) {
 		return nil, fmt.Errorf("refused state directory: %w", err)
 	}
 	return d, nil
+}
+
+// rootPut reports whether only root could put the directory in its place, as
+// in /var/lib: then its owner is who root wanted it to be, while in a home or
+// in /tmp anybody can leave a directory for root to find.
+func rootPut(path string) bool {
+	fi, err := os.Stat(filepath.Dir(path))
+	return err == nil && ownerOf(fi) == 0 && fi.Mode().Perm()&0o022 == 0
 }
 
 func (d *folder) close() {
@@ -261,13 +280,13 @@ func (d *folder) child(name string, create bool) (*folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.write = d.write
+	c.write, c.owner = d.write, d.owner
 	fi, err := c.dir.Stat()
 	if err == nil {
 		err = d.checkName(name, fi)
 	}
 	if err == nil {
-		err = checkOwner(fi, path)
+		err = c.checkOwner(fi, path)
 	}
 	if err == nil && fi.Mode().Perm() != 0o700 {
 		err = c.dir.Chmod(0o700)
@@ -321,7 +340,7 @@ func (d *folder) check(f *os.File, name string) error {
 	if !fi.Mode().IsRegular() {
 		return fmt.Errorf("refused %s: not a regular file", path)
 	}
-	if err := checkOwner(fi, path); err != nil {
+	if err := d.checkOwner(fi, path); err != nil {
 		return fmt.Errorf("refused state file: %w", err)
 	}
 	if n := links(fi); n != 1 {
@@ -413,10 +432,15 @@ func ownerOf(fi fs.FileInfo) int { return int(fi.Sys().(*syscall.Stat_t).Uid) }
 
 func links(fi fs.FileInfo) uint64 { return uint64(fi.Sys().(*syscall.Stat_t).Nlink) }
 
-func checkOwner(fi fs.FileInfo, path string) error {
-	if uid := ownerOf(fi); uid != os.Geteuid() {
+func (d *folder) checkOwner(fi fs.FileInfo, path string) error {
+	uid := ownerOf(fi)
+	switch {
+	case uid == d.owner:
+	case d.owner != os.Geteuid():
+		return fmt.Errorf("%s belongs to uid %d, its directory to uid %d", path, uid, d.owner)
+	default:
 		return fmt.Errorf("%s belongs to uid %d, this process is uid %d: sudo chown -R %d %s",
-			path, uid, os.Geteuid(), os.Geteuid(), quote(path))
+			path, uid, d.owner, d.owner, quote(path))
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -148,7 +147,7 @@ func (e *Env) describe(t unit.Target, p config.Paths, port int, c *config.Config
 	m := e.machine()
 	u := unit.Unit{
 		Profile: p.Profile, Port: port, Home: p.Home, StateDir: p.StateDir, ConfigPath: p.ConfigPath,
-		Grace: c.Gateway.Shutdown.GracePeriodMs.Duration(), LocalOnly: localOnly(c),
+		Grace: c.Gateway.Shutdown.GracePeriodMs.Duration(),
 	}
 	u.Program, _ = m.program(e)
 	if t.System() {
@@ -182,18 +181,8 @@ func (e *Env) describe(t unit.Target, p config.Paths, port int, c *config.Config
 	return u
 }
 
-// localOnly reports whether nobody beyond this host is called or answered.
-func localOnly(c *config.Config) bool {
-	for _, p := range c.Models.Providers {
-		if a, err := url.Parse(p.BaseURL); err != nil || !loopback(a.Hostname()) {
-			return false
-		}
-	}
-	return c.Gateway.Bind == "loopback" || c.Gateway.Bind == "auto"
-}
-
 // drift tells how an installed unit differs from what install would write now
-// with the same --port.
+// with the same --port and --local-only.
 func (e *Env) drift(t unit.Target, p config.Paths, text []byte) []string {
 	origin := unit.OriginOf(text)
 	if !origin.Ours {
@@ -216,6 +205,7 @@ func (e *Env) drift(t unit.Target, p config.Paths, text []byte) []string {
 		return out // the configuration has its own finding
 	}
 	now := e.describe(t, p, was.Port, l.Config)
+	now.LocalOnly = was.LocalOnly
 	if t.System() {
 		now.Credentials = credentials(l.Root, m.bare(p.Credentials()))
 	}

@@ -31,6 +31,7 @@ func serviceCommands() []Command {
 				Flag{Name: "dry-run", Doc: "Only show what would change."},
 				Flag{Name: "port", Value: "PORT", Doc: "The base port, instead of the configuration's."},
 				Flag{Name: "force", Doc: "Also replace a unit that was edited or is somebody else's; it is kept as .bak."},
+				Flag{Name: "local-only", Doc: "systemd, with --system: the unit lets the gateway talk to this host alone."},
 				Flag{Name: "enable-linger", Doc: "systemd: have this user's services run without a login."},
 				Flag{Name: "token", Value: "TOKEN", Refused: onArgv, Hint: "units hold no secrets: put it into a file of mode 0600 and name that with " + "openclaw config set gateway.auth.token file:PATH"},
 				Flag{Name: "runtime", Value: "NAME", Ignored: "it is for the Node gateway"}), Run: serviceInstall},
@@ -110,6 +111,9 @@ func openService(e *Env, a *Args, touch bool) (*service, error) {
 	}
 	s := &service{e: e, m: m, p: p, t: t, serviceResult: serviceResult{OK: true, Target: t, Done: []string{}, Notes: []string{}}}
 	s.u = e.describe(t, p, port, e.config(p))
+	if s.u.LocalOnly = a.Has("local-only"); s.u.LocalOnly && t != unit.SystemdSystem {
+		return nil, usage("--local-only: only a system unit of systemd can hold the gateway to this host")
+	}
 	s.file = e.unitFile(t, s.u)
 	s.File, s.sup = s.file, e.supervisor(t, s.u)
 	if !touch {

@@ -122,7 +122,9 @@ func (s *service) render(lenient bool) ([]byte, error) {
 		return nil, err
 	}
 	if l != nil {
+		local := s.u.LocalOnly
 		s.u = s.e.describe(s.t, s.p, s.u.Port, l.Config)
+		s.u.LocalOnly = local
 		if s.t == unit.SystemdSystem {
 			s.u.Credentials = credentials(l.Root, s.m.bare(s.p.Credentials()))
 		}
@@ -216,9 +218,6 @@ func (s *service) prove(ctx context.Context) (st supervised, err error) {
 func (s *service) remarks() {
 	if s.t == unit.SystemdUser && !s.m.lingers() {
 		s.note("it ends with your last logout and does not start at boot until you run: %s (or install with --enable-linger)", s.m.lingerCommand())
-	}
-	if s.t == unit.SystemdSystem && s.u.LocalOnly {
-		s.note("nothing in the configuration is beyond this host, so the unit lets it talk to this host only; install again after adding a provider elsewhere")
 	}
 	if v := s.e.getenv("OPENCLAW_GATEWAY_PORT"); v != "" && s.u.Port == 0 {
 		s.note("OPENCLAW_GATEWAY_PORT does not reach the service: its port is gateway.port of the configuration, or that of install --port")

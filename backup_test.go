@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// profile is another profile in the same home, with ports of its own.
-func (h *house) profile(name string) *house {
+// besides is another profile in the same home, with ports of its own.
+func (h *house) besides(name string) *house {
 	p := *h
 	p.port, p.flags = freePorts(h.t), []string{"--profile", name}
 	p.state = filepath.Join(h.dir, ".openclaw-"+name)
@@ -77,7 +77,7 @@ func TestBackupUnderLoad(t *testing.T) {
 		file := filepath.Join(h.dir, fmt.Sprintf("backup%d.tar.gz", round))
 		h.mustRun("backup", "create", "--output", file)
 		h.mustRun("backup", "verify", file)
-		copied := h.profile(fmt.Sprint("copy", round))
+		copied := h.besides(fmt.Sprint("copy", round))
 		copied.mustRun("backup", "restore", file)
 		transcripts, err := filepath.Glob(filepath.Join(copied.state, "agents/main/sessions/*-*.jsonl"))
 		if err != nil || len(transcripts) != 50 {
@@ -185,7 +185,7 @@ func TestBackupSurvivesKill(t *testing.T) {
 		t.Error("no create was cut off")
 	}
 
-	into := h.profile("x")
+	into := h.besides("x")
 	begun = time.Now()
 	into.mustRun("backup", "restore", good)
 	takes = time.Since(begun) * 5 / 4

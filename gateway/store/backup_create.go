@@ -76,16 +76,15 @@ func (d *Dir) Backup(ctx context.Context, file string, o BackupOptions) (_ strin
 	return file, size, m, nil
 }
 
-// publish gives a file its name, unless that is taken.
+// publish gives a file its name, unless that is taken. The old name is gone either way.
 func (d *folder) publish(temp, name string) error {
+	defer d.root.Remove(temp)
 	err := d.root.Link(temp, name)
 	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOTSUP) { // no second names on this file system
 		if _, err = d.root.Lstat(name); err == nil {
 			return fs.ErrExist
 		}
 		err = d.root.Rename(temp, name)
-	} else if err == nil {
-		err = d.root.Remove(temp)
 	}
 	if err != nil {
 		return err

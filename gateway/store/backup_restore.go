@@ -128,10 +128,6 @@ func (r *Restored) restore(ctx context.Context, f io.Reader, state, config strin
 	defer x.leave()
 	if rel, err := filepath.Rel(state, config); err == nil && filepath.IsLocal(rel) {
 		x.config = filepath.ToSlash(rel)
-	} else if r.Config != nil && !r.ConfigKept {
-		if err := placeConfig(config, r.Config); err != nil {
-			return err
-		}
 	}
 	// Verified once more: nobody has promised that the file stays the same.
 	if _, err := scanBackup(ctx, f, x.extract); err != nil {
@@ -139,6 +135,11 @@ func (r *Restored) restore(ctx context.Context, f io.Reader, state, config strin
 	}
 	if err := x.leave(); err != nil {
 		return err
+	}
+	if x.config == "" && r.Config != nil && !r.ConfigKept {
+		if err := placeConfig(config, r.Config); err != nil {
+			return err
+		}
 	}
 	if err := syscall.Rmdir(state); err != nil && err != syscall.ENOENT { // fails unless it is empty
 		return &fs.PathError{Op: "rmdir", Path: state, Err: err}
@@ -160,19 +161,22 @@ func (d *folder) sweepRestores(base string) {
 	}
 }
 
-// placeConfig writes a configuration that lies outside the state directory,
-// unless there is one. It comes before the state: a restore that was
-// interrupted can then be repeated.
+// placeConfig writes a configuration that lies outside the state directory. It
+// comes before the state: a restore that was interrupted can then be repeated.
 func placeConfig(config string, text []byte) error {
 	if err := makeDirs(filepath.Dir(config)); err != nil {
 		return err
 	}
-	return UpdateFile(config, maxConfigText, func(old []byte) ([]byte, error) {
-		if old != nil {
-			text = old
-		}
-		return text, nil
-	})
+	d, err := openFolderAt(filepath.Dir(config))
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	temp, err := d.stage(filepath.Base(config), text, nil)
+	if err != nil {
+		return err
+	}
+	return d.publish(temp, filepath.Base(config))
 }
 
 // extractor makes files of entries.

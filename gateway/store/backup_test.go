@@ -244,13 +244,14 @@ func TestBackupWhileWritten(t *testing.T) {
 	for range keys {
 		<-first
 	}
-	for range 15 {
+	round := func() {
 		var promised [keys]int64
 		for k := range keys {
 			promised[k] = acked[k].Load()
 		}
 		file, _ := backUp(t, state, BackupOptions{})
 		pause.Lock()
+		defer pause.Unlock()
 		if _, err := VerifyBackup(ctx, file); err != nil {
 			t.Error(err)
 		}
@@ -304,8 +305,9 @@ func TestBackupWhileWritten(t *testing.T) {
 		if err := again.Close(); err != nil {
 			t.Error(err)
 		}
-		pause.Unlock()
-		if t.Failed() {
+	}
+	for range 8 {
+		if round(); t.Failed() {
 			break
 		}
 	}

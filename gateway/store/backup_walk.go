@@ -32,10 +32,10 @@ const (
 )
 
 // backupWriter reads the state in an order that makes the backup consistent. Of
-// each agent the transcripts come first, then the index, then the transcripts
-// that have appeared or were renamed meanwhile. So everything acknowledged
-// before it began is there, each transcript is a prefix of whole lines, and what
-// the index names is there too.
+// each agent the transcripts come first, then those that were renamed or made
+// meanwhile, then the index. So everything acknowledged before it began is there,
+// each transcript is a prefix of whole lines, and the index is no older than any
+// of them. A session that began in between may be one without a message yet.
 type backupWriter struct {
 	ctx         context.Context
 	tar         *tar.Writer
@@ -122,14 +122,14 @@ func (w *backupWriter) finish() error {
 
 // walk adds a directory.
 func (w *backupWriter) walk(in *folder, name string, left *budget) error {
+	if ok, _ := path.Match(inState+"agents/*/sessions", name); ok && left == nil {
+		return w.sessions(in, name)
+	}
 	names, err := in.names()
 	if err != nil {
 		return err
 	}
 	slices.Sort(names) // so that nothing but the files decides about the archive
-	if ok, _ := path.Match(inState+"agents/*/sessions", name); ok && left == nil {
-		return w.sessions(in, name, names)
-	}
 	for _, base := range names {
 		if err := w.add(in, base, path.Join(name, base), left); err != nil {
 			return err
@@ -139,31 +139,25 @@ func (w *backupWriter) walk(in *folder, name string, left *budget) error {
 }
 
 // sessions adds an agent's transcripts and their index.
-func (w *backupWriter) sessions(in *folder, name string, names []string) error {
+func (w *backupWriter) sessions(in *folder, name string) error {
 	done := map[string]bool{snapshotName: true, journalName: true}
-	transcripts := func() error {
-		for _, base := range names {
-			before := len(w.m.Files)
-			if !done[base] {
-				if err := w.add(in, base, path.Join(name, base), nil); err != nil {
-					return err
-				}
-				done[base] = len(w.m.Files) > before
-			}
+	for range 2 {
+		names, err := in.names()
+		if err != nil {
+			return err
 		}
-		return nil
+		for _, base := range names {
+			before := len(w.m.Files) + len(w.m.LeftOut)
+			if done[base] {
+				continue
+			}
+			if err := w.add(in, base, path.Join(name, base), nil); err != nil {
+				return err
+			}
+			done[base] = len(w.m.Files)+len(w.m.LeftOut) > before
+		}
 	}
-	err := transcripts()
-	if err == nil {
-		err = w.index(in, name)
-	}
-	if err == nil {
-		names, err = in.names()
-	}
-	if err == nil {
-		err = transcripts()
-	}
-	return err
+	return w.index(in, name)
 }
 
 // index adds snapshot and journal as they were at one moment. The journal is cut,

@@ -50,7 +50,7 @@ type found struct {
 
 // scanBackup reads an archive once. What is at fault with an entry as such ends
 // it; what differs from the manifest is collected. into, if set, returns where an
-// entry's content goes, and is called only for entries that admit lets in.
+// entry's content goes. It is asked only about entries that admit lets in.
 func scanBackup(ctx context.Context, r io.Reader, into func(*tar.Header) (io.WriteCloser, error)) (*Manifest, error) {
 	in := bufio.NewReaderSize(contextReader{ctx, r}, 64<<10)
 	zip, err := gzip.NewReader(in)
@@ -120,8 +120,10 @@ func scanBackup(ctx context.Context, r io.Reader, into func(*tar.Header) (io.Wri
 	// The checksum of the whole stands behind the last byte of the tar archive.
 	if n, err := io.ReadFull(zip, buf[:1]); n > 0 {
 		problems = note(problems, "", "the archive goes on behind its end")
+	} else if ctx.Err() != nil {
+		return nil, ctx.Err()
 	} else if err != io.EOF {
-		return nil, scanError(ctx, last, "damaged in this file or before", err)
+		problems = note(problems, "", "damaged or cut off at its end: %v", err)
 	} else if _, err := in.ReadByte(); err == nil {
 		problems = note(problems, "", "there is more behind the archive")
 	} else if err != io.EOF {

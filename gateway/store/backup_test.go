@@ -435,7 +435,7 @@ func TestBackupHostile(t *testing.T) {
 		"another file":         {[]byte("hello, I am no archive at all"), "not a gzip file"},
 		"no tar":               {gzipped([]byte(strings.Repeat("hello ", 500))), "damaged at its beginning"},
 		"cut in the middle":    {whole[:len(whole)/2], "damaged or cut off"},
-		"cut by a byte":        {whole[:len(whole)-1], "damaged in this file or before"},
+		"cut by a byte":        {whole[:len(whole)-1], "damaged or cut off at its end"},
 		"something behind":     {append(slices.Clone(whole), 'x'), "there is more behind the archive"},
 		"another gzip behind":  {append(slices.Clone(whole), whole...), "there is more behind the archive"},
 		"more behind the tar":  {gzipped(append(gunzip(t, whole), make([]byte, 512)...)), "the archive goes on behind its end"},

@@ -21,14 +21,13 @@ import (
 	"unicode/utf8"
 )
 
-// A workspace is anybody's and may hold disk images: these bound what each adds.
+// A workspace is anybody's and may hold disk images: the first three bound what each adds.
 const (
-	maxWorkspaceFile  = 256 << 20
-	maxWorkspaceBytes = 2 << 30
-	maxWorkspaceFiles = 100_000
-
-	maxBackupDepth = 64
-	readAtOnce     = 1 << 20 // files up to this size are read before their header is written
+	maxWorkspaceFile  int64 = 256 << 20
+	maxWorkspaceBytes int64 = 2 << 30
+	maxWorkspaceFiles       = 100_000
+	maxBackupDepth          = 64
+	readAtOnce              = 1 << 20 // files up to this size are read before their header is written
 )
 
 // backupWriter reads the state in an order that makes the backup consistent. Of

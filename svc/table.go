@@ -99,6 +99,13 @@ func commands() []Command {
 		{Path: "config patch", Args: "[FILE]", Doc: "Merge a partial configuration (RFC 7396) into the file; without FILE it is read from stdin.", Flags: edit, Run: configPatch},
 		{Path: "config diff", Args: "[FILE]", Doc: "Say what a reload would do, key by key: hot, restart or none. FILE is compared with the profile's file, without a gateway.", Flags: clientFlags(), Run: configDiff},
 
+		{Path: "backup create", Aliases: []string{"backup"}, Doc: "Write the state and the configuration into one file, also while the gateway runs.",
+			Flags: []Flag{json, {Name: "output", Aliases: []string{"o"}, Value: "FILE", Doc: "Where to; STATE/backups/openclaw-backup-PROFILE-TIME.tar.gz when absent."},
+				{Name: "include-workspace", Doc: "Also workspaces outside the state directory."}}, Run: backupCreate},
+		{Path: "backup verify", Args: "FILE", Doc: "Read a backup to its end and name every file that is not what was backed up.", Flags: []Flag{json}, Run: backupVerify},
+		{Path: "backup restore", Args: "FILE", Doc: "Make the state directory and the configuration of a backup, where there are none.",
+			Flags: []Flag{json, {Name: "dry-run", Doc: "Only verify, and say what would be done."}}, Run: backupRestore},
+
 		{Path: "version", Doc: "Print the version.", Flags: []Flag{json}, Run: version},
 		{Path: "help", Args: "[COMMAND…]", Doc: "Print help for a command.",
 			Run: func(_ context.Context, e *Env, a *Args) error { return printHelp(e, e.commands(), a.Words) }},

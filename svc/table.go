@@ -37,7 +37,7 @@ func commands() []Command {
 		{Path: "gateway reload", Aliases: []string{"daemon reload"}, Doc: "Have the gateway read its configuration now and apply what changed.", Flags: clientFlags(), Run: gatewayReload},
 
 		{Path: "status", Doc: "Show what the running gateway is doing.",
-			Flags: clientFlags(Flag{Name: "all", Ignored: "all is always shown"}, Flag{Name: "deep", Ignored: "openclaw gateway status --deep shows more"}), Run: status},
+			Flags: clientFlags(Flag{Name: "all", Ignored: "all is always shown"}, Flag{Name: "deep", Doc: "Also show who is connected, the limits and the tools."}), Run: status},
 		{Path: "health", Aliases: []string{"gateway health"}, Doc: "Ask whether all is well; the exit code is the answer.",
 			Flags: clientFlags(Flag{Name: "probe", Doc: "Look again instead of answering from the cache."}), Run: health},
 		{Path: "call", Aliases: []string{"gateway call"}, Args: "METHOD", Doc: "Call a method of the gateway and print its answer.",

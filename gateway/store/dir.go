@@ -57,11 +57,13 @@ func Open(path string) (*Dir, error) {
 
 // OpenRead opens an existing state directory without locking it: ReadFile,
 // Free and reading the log work beside a running gateway, nothing else does.
+// Nothing is changed, not even a mode.
 func OpenRead(path string) (*Dir, error) {
 	top, err := openState(path)
 	if err != nil {
 		return nil, err
 	}
+	top.look = true
 	return &Dir{path: path, top: top}, nil
 }
 
@@ -126,14 +128,19 @@ func (d *Dir) Free() (int64, error) {
 	if err := syscall.Fstatfs(int(d.top.dir.Fd()), &st); err != nil {
 		return 0, os.NewSyscallError("fstatfs", err)
 	}
-	return int64(st.Bavail) * int64(st.Bsize), nil // both types differ between systems
+	return spaceOf(&st).Bytes, nil
 }
 
 // EnsureWorkspace makes an agent's working directory, 0700, if there is none.
 // One that exists belongs to its user and stays as it is.
 func (d *Dir) EnsureWorkspace(path string) error {
+	return MakeDir(path)
+}
+
+// MakeDir makes a directory and its missing parents, 0700. One that exists stays as it is.
+func MakeDir(path string) error {
 	if err := makeDirs(path); err != nil {
-		return fmt.Errorf("make workspace: %w", err)
+		return fmt.Errorf("make directory: %w", err)
 	}
 	return nil
 }
@@ -165,6 +172,7 @@ type folder struct {
 	root  *os.Root
 	dir   *os.File                            // the same directory, to sync it
 	write func(*os.File, []byte) (int, error) // (*os.File).Write, but for tests
+	look  bool                                // no mode is mended here or below
 }
 
 func openFolder(root *os.Root, path string) (*folder, error) {
@@ -261,7 +269,7 @@ func (d *folder) child(name string, create bool) (*folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.write = d.write
+	c.write, c.look = d.write, d.look
 	fi, err := c.dir.Stat()
 	if err == nil {
 		err = d.checkName(name, fi)
@@ -269,7 +277,7 @@ func (d *folder) child(name string, create bool) (*folder, error) {
 	if err == nil {
 		err = checkOwner(fi, path)
 	}
-	if err == nil && fi.Mode().Perm() != 0o700 {
+	if err == nil && fi.Mode().Perm() != 0o700 && !d.look {
 		err = c.dir.Chmod(0o700)
 	}
 	if err != nil {
@@ -330,7 +338,7 @@ func (d *folder) check(f *os.File, name string) error {
 	if err := d.checkName(name, fi); err != nil {
 		return err
 	}
-	if fi.Mode().Perm() != 0o600 {
+	if fi.Mode().Perm() != 0o600 && !d.look {
 		return f.Chmod(0o600)
 	}
 	return nil

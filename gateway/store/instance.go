@@ -49,6 +49,7 @@ func ReadInstance(path string) (i Instance, running bool, err error) {
 		return Instance{}, false, err
 	}
 	defer top.close()
+	top.look = true
 	f, _, err := top.open(lockName, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Instance{}, false, nil

@@ -295,7 +295,10 @@ func (ep *endpoint) explain(e *Env, ctx context.Context, limit time.Duration, er
 	default:
 		down.Msg = fmt.Sprintf("gateway is unreachable at %s: %v", ep.url, cause(err))
 	}
-	if ep.own {
+	switch {
+	case ep.own && errors.Is(err, context.DeadlineExceeded):
+		down.Hint = "what is wrong: " + e.Command("doctor")
+	case ep.own:
 		down.Hint = "start it: " + e.Command("gateway")
 	}
 	return down

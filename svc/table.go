@@ -1,6 +1,9 @@
 package svc
 
-import "context"
+import (
+	"context"
+	"strings"
+)
 
 const onArgv = "other users of this host can read a command line"
 
@@ -77,6 +80,11 @@ func commands() []Command {
 		{Path: "sessions delete", Args: "SESSION", Doc: session("Delete a session; its transcript is kept aside."), Flags: clientFlags(), Run: sessionsDelete},
 		{Path: "models list", Aliases: []string{"models"}, Doc: "List the models that turns may use.", Flags: clientFlags(), Run: modelsList},
 
+		{Path: "doctor", Aliases: []string{"gateway doctor"}, Doc: "Examine the gateway and what it depends on; the exit code says whether something is wrong. Nothing is changed without --fix.",
+			Flags: []Flag{json, {Name: "fix", Aliases: []string{"repair"}, Doc: "Mend what can be mended safely, say what was done, and look again."},
+				{Name: "only", Value: "ID", Many: true, Doc: "Only these checks: " + strings.Join(checkIDs(), ", ") + "."},
+				{Name: "deep", Doc: "Also ask whether model providers elsewhere can be reached."},
+				{Name: "non-interactive"}, {Name: "yes"}}, Run: doctor},
 		{Path: "setup", Aliases: []string{"onboard"}, Doc: "Write a first configuration with a random token, and a workspace.",
 			Flags: []Flag{json, {Name: "port", Value: "PORT", Doc: "The base port."},
 				{Name: "non-interactive", Ignored: "nothing is ever asked"}, {Name: "accept-risk", Ignored: "nothing is ever asked"}}, Run: setup},

@@ -181,8 +181,8 @@ func TestDoctor(t *testing.T) {
 		ailment{name: "hot-reload", sections: object{"gateway": object{"hotReload": object{"mode": "off", "debounceMs": 10}}}, strike: func(h *house, _ *process) { h.edit(`"debounceMs": 10`, `"debounceMs": 20`) },
 			want: []string{`^hot-reload warn the file is newer than what is in effect, and waits .*: gateway.hotReload.debounceMs$`}, fixed: "reloaded: gateway.hotReload.debounceMs"},
 		ailment{name: "hot-reload, refused", strike: func(h *house, _ *process) {
-			spare = listen(h, h.port+60)
-			h.edit(strconv.Itoa(h.port), strconv.Itoa(h.port+60))
+			spare = listen(h, h.port+5)
+			h.edit(strconv.Itoa(h.port), strconv.Itoa(h.port+5))
 			eventually(h.t, patience, func() error {
 				if r := h.inside("status", "--json"); !strings.Contains(r.stdout, `"lastError"`) {
 					return fmt.Errorf("%s", r)
@@ -194,7 +194,7 @@ func TestDoctor(t *testing.T) {
 			if r := h.run("gateway", "reload"); r.code != 0 {
 				h.t.Fatal(r)
 			}
-			h.port += 60
+			h.port += 5
 			eventually(h.t, patience, func() error {
 				if r := h.inside("health"); r.code != 0 {
 					return fmt.Errorf("%s", r)

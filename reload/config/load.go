@@ -153,7 +153,7 @@ func (l *Loaded) SecretFrom(name string) string {
 		from += ", which names a file"
 	case strings.HasPrefix(n.Str, "credential:"):
 		from += ", which names a credential"
-	case strings.Contains(strings.ReplaceAll(n.Str, "$${", ""), "${"):
+	case strings.Contains(n.Str, "${"):
 		from += ", which names a variable"
 	}
 	return from

@@ -214,7 +214,7 @@ func TestDoctor(t *testing.T) {
 		},
 			want: []string{`^permissions warn 2 paths of ours are not closed to others: .*gateway\.lock, .*logs$`}, fixed: "closed to others"},
 		ailment{name: "permissions, state", strike: func(h *house, _ *process) { must(h, os.Chmod(h.state, 0o750)) }, want: []string{`^permissions error 1 path of ours `}, fixed: "closed to others"},
-		ailment{name: "permissions, configuration", strike: func(h *house, _ *process) { must(h, os.Chmod(h.config, 0o622)) }, want: []string{`^permissions error others may change or read .*openclaw\.json \(mode 0622\)`}, fixed: "closed to others"},
+		ailment{name: "permissions, configuration", strike: func(h *house, _ *process) { must(h, os.Chmod(h.config, 0o622)) }, want: []string{`^permissions error others may change or read .*openclaw\.json: the gateway refuses it$`}, fixed: "closed to others"},
 		ailment{name: "config", strike: func(h *house, _ *process) { h.edit(`"gateway": {`, `"gateway": {"prot": 1,`) }, want: []string{`^config error .*openclaw\.json:\d+:\d+: gateway\.prot: unknown key \(did you mean port\?\)$`}},
 		ailment{name: "config, no file", strike: func(h *house, _ *process) { must(h, os.Remove(h.config)); must(h, syscall.Mkfifo(h.config, 0o600)) }, want: []string{`^config error .*not a regular file$`}, heal: func(h *house) { must(h, os.Remove(h.config)); h.configure(nil) }},
 		ailment{name: "state, workspace", strike: func(h *house, _ *process) { must(h, os.Remove(in("workspace")(h))) }, want: []string{`^state warn the workspace .* is missing$`}, fixed: "made "},

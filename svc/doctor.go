@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"openclaw/reload/config"
@@ -38,7 +39,7 @@ type check struct {
 func checks() []check {
 	return []check{
 		{"service", "Gateway runs", sevError, "Nobody is answered while it is down.", "", (*patient).service},
-		{"ports", "Ports are free, or the gateway's", sevError, "A gateway binds all of its ports or none, and never shares one.", "forgets the port that a dev gateway kept and somebody else has by now", (*patient).ports},
+		{"ports", "Ports are free, or the gateway's", sevError, "A gateway binds all of its ports or none, and never shares one.", "", (*patient).ports},
 		{"auth", "Secret is set, strong and private", sevError, "Whoever knows the secret commands the gateway.", "takes a file with secrets away from others (chmod)", (*patient).auth},
 		{"supervisor", "Unit of launchd or systemd is right", sevWarn, "The supervisor starts the gateway at boot and after a crash, as its unit says.", "", (*patient).supervisor},
 		{"logs", "Log is written and bounded", sevError, "Without a log nobody can tell what happened; without bounds it fills the disk.", "makes the directory of the log, removes rotated files beyond the bounds", (*patient).logs},
@@ -117,50 +118,52 @@ func examine(ctx context.Context, e *Env, deep bool, rows []check) []*result {
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	p := newPatient(ctx, e, deep)
-	done := make([]chan *result, len(rows))
-	for i := range rows {
-		done[i] = make(chan *result, 1)
-		go func() {
-			r := &result{check: &rows[i]}
-			rows[i].run(p, r)
-			done[i] <- r.done()
-		}()
-	}
 	out := make([]*result, len(rows))
+	var wg sync.WaitGroup
 	for i := range rows {
-		select {
-		case out[i] = <-done[i]:
-			continue
-		default:
-		}
-		select {
-		case out[i] = <-done[i]:
-		case <-ctx.Done():
-			out[i] = &result{check: &rows[i]}
-			out[i].add(rows[i].gravest, "", "did not answer within %v: a disk or a file system hangs", checkTime)
-		}
+		wg.Go(func() {
+			r, ok := within(ctx, func() *result {
+				r := &result{check: &rows[i]}
+				rows[i].run(p, r)
+				return r.done()
+			})
+			if !ok {
+				r = &result{check: &rows[i]}
+				r.add(rows[i].gravest, "", "did not answer within %v: a disk or a file system hangs", checkTime)
+			}
+			out[i] = r
+		})
 	}
+	wg.Wait()
 	return out
+}
+
+// within does f, and leaves it behind when that takes too long.
+func within[T any](ctx context.Context, f func() T) (out T, ok bool) {
+	done := make(chan T, 1)
+	go func() { done <- f() }()
+	select {
+	case out = <-done:
+		return out, true
+	case <-ctx.Done():
+		return out, false
+	}
 }
 
 // apply does what a finding offers, and tells it.
 func (f *finding) apply() error {
-	type outcome struct {
-		did string
-		err error
-	}
-	done := make(chan outcome, 1)
-	go func() {
-		did, err := f.mend()
-		done <- outcome{did, err}
-	}()
-	select {
-	case o := <-done:
-		f.Fixed = o.did
-		return o.err
-	case <-time.After(mendTime):
+	ctx, cancel := context.WithTimeout(context.Background(), mendTime)
+	defer cancel()
+	did := ""
+	err, ok := within(ctx, func() (err error) {
+		did, err = f.mend()
+		return err
+	})
+	if !ok {
 		return fmt.Errorf("did not end within %v", mendTime)
 	}
+	f.Fixed = did
+	return err
 }
 
 // doctor examines the profile's gateway, running or not, and what it depends on.

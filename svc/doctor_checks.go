@@ -68,7 +68,7 @@ func (d *patient) ports(r *result) {
 		theirs[n.PID] = n.PID != 0
 		for _, o := range n.Shares {
 			if o.What == config.SharedPorts {
-				f := r.warn(d.Command("config set gateway.port "+strconv.Itoa(d.freeBase(base))), "%s", o.Text)
+				f := r.warn(d.Command("config set gateway.port "+strconv.Itoa(n.Port+config.DevPortStep)), "%s", o.Text)
 				if n.Running && !i.running {
 					f.Severity = sevError
 				}
@@ -99,44 +99,8 @@ func (d *patient) ports(r *result) {
 				f.Repair = d.Command("gateway --force")
 			}
 		}
-		if d.p.Dev && !i.running && h.Port == d.keptPort() {
-			f.mend = d.forgetPort
-		}
 	}
 	r.fact("ports %d-%d", base, base+config.PortBlock-1)
-}
-
-// freeBase is a base port whose block meets no other gateway's.
-func (d *patient) freeBase(base int) int {
-	for port := base; port+config.PortBlock <= 65535; port += config.DevPortStep {
-		if !slices.ContainsFunc(d.meets(), func(n config.Neighbour) bool { return config.BlocksMeet(port, n.Port) }) {
-			return port
-		}
-	}
-	return base
-}
-
-const devPort = "dev-port" // in the state directory
-
-// keptPort is the port that a dev gateway found when its own was taken, 0 if none.
-func (d *patient) keptPort() int {
-	dir, err := store.OpenRead(d.p.StateDir)
-	if err != nil {
-		return 0
-	}
-	defer dir.Close()
-	raw, _ := dir.ReadFile(devPort, 16)
-	port, _ := strconv.Atoi(strings.TrimSpace(string(raw)))
-	return port
-}
-
-func (d *patient) forgetPort() (string, error) {
-	dir, err := store.Open(d.p.StateDir)
-	if err != nil {
-		return "", err
-	}
-	defer dir.Close()
-	return "forgot the kept port", dir.Remove(devPort)
 }
 
 func (d *patient) auth(r *result) {
@@ -265,7 +229,7 @@ func (d *patient) hotReload(r *result) {
 		if c.LoadedHash != "" && c.LastError != "" {
 			r.info("the gateway stays as it was while the file is not valid")
 		}
-	case c.LastError != "":
+	case c.LastError != "" && c.FileHash != c.LoadedHash:
 		r.fail(now, "the last change was refused, the gateway runs on the one before: %s", c.LastError)
 	case len(c.Pending) == 0:
 	case c.Mode == "hybrid" && !settled:
@@ -463,15 +427,17 @@ func (d *patient) permissions(r *result) {
 		}
 		f.mend = tighten(s.Loose...)
 	}
-	files := map[string]os.FileMode{d.p.ConfigPath: 0o022}
-	if t := d.cfg().Gateway.TLS; t.Enabled {
-		files[cmp.Or(d.p.Expand(t.KeyPath), filepath.Join(d.p.StateDir, "tls", "key.pem"))] = 0o077
-	}
-	for path, refused := range files {
-		if fi, err := os.Stat(path); err == nil && fi.Mode().IsRegular() && fi.Mode()&refused != 0 && !slices.Contains(s.Loose, path) {
-			f := r.fail("chmod 600 "+shellQuote(path), "others may change or read %s (mode %04o): the gateway refuses it", path, fi.Mode().Perm())
-			f.mend = tighten(path)
+	d.loaded()
+	shut := slices.DeleteFunc(slices.Clone(d.shut), func(path string) bool { return path != d.p.ConfigPath }) // of the others auth and config tell
+	if t := d.cfg().Gateway.TLS; t.KeyPath != "" {
+		var loose *store.LooseError
+		if _, err := store.ReadSecretFile(d.p.Expand(t.KeyPath), maxCertificate); errors.As(err, &loose) {
+			shut = append(shut, loose.Path)
 		}
+	}
+	for _, path := range shut {
+		f := r.fail("chmod 600 "+shellQuote(path), "others may change or read %s: the gateway refuses it", path)
+		f.mend = tighten(path)
 	}
 	r.fact("%s", d.p.StateDir)
 }
@@ -484,7 +450,7 @@ func (d *patient) config(r *result) {
 	case errors.Is(err, fs.ErrNotExist):
 		r.fail(d.Command("setup"), "there is no %s", d.p.ConfigPath)
 	case l == nil:
-		if fi, e := os.Stat(d.p.ConfigPath); e != nil || !fi.Mode().IsRegular() || fi.Mode()&0o022 == 0 { // else permissions tells
+		if !slices.Contains(d.shut, d.p.ConfigPath) { // else permissions tells
 			r.fail("ls -l "+shellQuote(d.p.ConfigPath), "%v", err)
 		}
 	}

@@ -29,6 +29,7 @@ type patient struct {
 
 	instance func() instance
 	loaded   func() (*config.Loaded, error) // as Load: not nil where a file could be read
+	shut     []string                       // files that loading refused for their modes; set by loaded
 	answer   func() (*vitals, error)        // of the gateway itself
 	facts    func() (proc.Facts, error)     // of its process
 	survey   func() (*store.Survey, error)
@@ -59,7 +60,16 @@ func newPatient(ctx context.Context, e *Env, deep bool) *patient {
 		i, running, err := store.ReadInstance(d.p.StateDir)
 		return instance{i, running, err}
 	})
-	d.loaded = sync.OnceValues(func() (*config.Loaded, error) { return e.Load(d.p.ConfigPath) })
+	d.loaded = sync.OnceValues(func() (*config.Loaded, error) {
+		return config.Load(config.Source{Path: d.p.ConfigPath, Env: e.Lookup, ReadFile: func(path string, limit int64, secret bool) ([]byte, error) {
+			raw, err := store.ReadConfigFile(path, limit, secret)
+			var loose *store.LooseError
+			if errors.As(err, &loose) {
+				d.shut = append(d.shut, path)
+			}
+			return raw, err
+		}})
+	})
 	d.answer = sync.OnceValues(d.ask)
 	d.facts = sync.OnceValues(func() (proc.Facts, error) { return proc.Look(d.instance().PID) })
 	d.survey = sync.OnceValues(func() (*store.Survey, error) { return store.Look(ctx, d.p.StateDir) })
@@ -171,7 +181,6 @@ func (d *patient) problems(r *result, auth bool) {
 	}
 	v, _ := d.answer()
 	runs := v != nil && v.Config != nil && l != nil && v.Config.LoadedHash == l.Hash
-	shut := d.looseSecrets(l)
 	for _, p := range ps[:min(len(ps), 20)] {
 		if strings.HasPrefix(p.Path, "gateway.auth") != auth {
 			continue
@@ -181,36 +190,12 @@ func (d *patient) problems(r *result, auth bool) {
 			continue
 		}
 		f := r.fail(d.Command("config validate"), "%s", p.String())
-		for _, path := range shut {
+		for _, path := range d.shut {
 			if strings.Contains(p.Msg, path) {
 				f.Repair, f.mend = "chmod 600 "+shellQuote(path), tighten(path)
 			}
 		}
 	}
-}
-
-// looseSecrets are the secret files of ours that a configuration names and others may read.
-func (d *patient) looseSecrets(l *config.Loaded) (paths []string) {
-	if l == nil || l.Root == nil {
-		return nil
-	}
-	var walk func(n *config.Node)
-	walk = func(n *config.Node) {
-		if name, ok := strings.CutPrefix(n.Str, "file:"); ok && n.Kind == config.String {
-			path := config.Paths{Home: d.p.Home, StateDir: filepath.Dir(d.p.ConfigPath)}.Expand(name)
-			if fi, err := os.Stat(path); err == nil && fi.Mode().IsRegular() && fi.Mode()&0o077 != 0 {
-				paths = append(paths, path)
-			}
-		}
-		for _, m := range n.Members {
-			walk(m.Value)
-		}
-		for _, item := range n.Items {
-			walk(item)
-		}
-	}
-	walk(l.Root)
-	return paths
 }
 
 // tighten closes files of ours to others.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -122,7 +123,7 @@ func (d *patient) auth(r *result) {
 	}
 	secrets := []config.Secret{a.Token, a.Password}
 	for _, p := range l.Config.Models.Providers {
-		secrets = append(secrets, p.APIKey)
+		secrets = slices.AppendSeq(append(secrets, p.APIKey), maps.Values(p.Headers))
 	}
 	written := slices.ContainsFunc(secrets, func(s config.Secret) bool {
 		return !s.IsZero() && bytes.Contains(l.Raw, []byte(s.Reveal()))
@@ -178,7 +179,10 @@ func (d *patient) logs(r *result) {
 			r.info("no log yet: %s", path)
 		}
 		return
-	case err == nil && i.running && fi.ModTime().UnixMilli() < i.StartedAt-1000:
+	case err != nil:
+		r.fail("ls -ld "+shellQuote(dir), "the log cannot be read: %v", err)
+		return
+	case i.running && fi.ModTime().UnixMilli() < i.StartedAt-1000:
 		r.warn("ls -l "+shellQuote(path), "nothing has been written to %s since the gateway started", path)
 	}
 	if err := store.CheckLogFile(path); err != nil {

@@ -84,7 +84,7 @@ func commands() []Command {
 			Flags: []Flag{json, {Name: "fix", Aliases: []string{"repair"}, Doc: "Mend what can be mended safely, say what was done, and look again."},
 				{Name: "only", Value: "ID", Many: true, Doc: "Only these checks: " + strings.Join(checkIDs(), ", ") + "."},
 				{Name: "deep", Doc: "Also ask whether model providers elsewhere can be reached."},
-				{Name: "non-interactive", Aliases: []string{"yes"}, Doc: "For scripts: nothing is ever asked anyway."}}, Run: doctor},
+				{Name: "non-interactive", Doc: "For scripts: nothing is ever asked anyway."}, {Name: "yes", Doc: "The same."}}, Run: doctor},
 		{Path: "setup", Aliases: []string{"onboard"}, Doc: "Write a first configuration with a random token, and a workspace.",
 			Flags: []Flag{json, {Name: "port", Value: "PORT", Doc: "The base port."},
 				{Name: "non-interactive", Ignored: "nothing is ever asked"}, {Name: "accept-risk", Ignored: "nothing is ever asked"}}, Run: setup},

@@ -227,7 +227,7 @@ func (r *gatewayReport) print(e *Env, status *wire.Status) {
 	e.field("secret", r.Config.SecretFrom)
 	e.field("profile", r.Profile)
 	e.field("state", r.StateDir)
-	e.printService(r.Service)
+	r.Service.print(e)
 	if r.LastError != nil {
 		e.field("last error", e.ago(r.LastError.Time.UnixMilli())+", "+r.LastError.String())
 	}
@@ -254,7 +254,7 @@ func (e *Env) printDeep(d *deepReport) {
 	e.field("tools", strings.Join(d.Limits.Tools, ", ")+", sandbox "+d.Limits.Sandbox)
 }
 
-func (e *Env) printService(s serviceReport) {
+func (s serviceReport) print(e *Env) {
 	e.field("service", s.Detail)
 	if s.Managed {
 		enabled := "starts at boot or login"

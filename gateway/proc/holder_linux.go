@@ -21,7 +21,7 @@ import (
 // only the user is known.
 func findHolders(first, last int) ([]Holder, error) {
 	sockets := map[string]Holder{} // by inode, with port and user
-	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+	for _, name := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
 		raw, err := os.ReadFile(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // no IPv6

@@ -17,7 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"openclaw/gateway/proc"
 	"openclaw/gateway/store"
+	"openclaw/reload/config"
 )
 
 // diagnosis is what doctor --json prints, member by member.
@@ -73,6 +75,12 @@ func diagnosed(t *testing.T, r result) diagnosis {
 func well(t *testing.T, sections object) *house {
 	t.Helper()
 	h := newHouse(t, sections)
+	for range 50 { // until nobody on this host listens within the block
+		if hs, err := proc.Holders(h.port, h.port+config.PortBlock-1); err != nil || len(hs) == 0 {
+			break
+		}
+		h = newHouse(t, sections)
+	}
 	for _, dir := range []string{filepath.Join(h.state, "workspace"), filepath.Join(h.dir, "work")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -236,39 +244,46 @@ func TestDoctor(t *testing.T) {
 			} else {
 				before = []string{"service error no gateway runs on " + h.state}
 			}
-			if got := h.doctor().wrong(); !slices.Equal(got, before) {
-				t.Fatalf("before: %q", got)
-			}
+			h.finds("before", nil, before)
 			kept, err := os.ReadFile(h.config)
 			must(h, err)
 			a.strike(h, p)
-			d := h.doctor()
-			got := slices.DeleteFunc(d.wrong(), func(s string) bool { return slices.Contains(before, s) })
-			for _, want := range a.want {
-				i := slices.IndexFunc(got, func(s string) bool { return regexp.MustCompile(want).MatchString(s) })
-				if i < 0 {
-					t.Fatalf("no finding %q: %q", want, got)
-				}
-				got = slices.Delete(got, i, i+1)
-			}
-			if len(got) > 0 {
-				t.Errorf("found besides: %q", got)
-			}
+			h.finds("struck", a.want, before)
 			switch {
 			case a.fixed != "":
-				if d = h.doctor("--fix"); !d.mended(a.fixed) {
-					t.Errorf("--fix does not say %q: %+v", a.fixed, d.Checks)
-				}
+				eventually(t, patience, func() error {
+					if d := h.doctor("--fix"); !d.mended(a.fixed) {
+						return fmt.Errorf("--fix does not say %q: %+v", a.fixed, d.Checks)
+					}
+					return nil
+				})
 			case a.heal != nil:
 				a.heal(h)
 			default:
 				h.write(kept)
 			}
-			if got := h.doctor().wrong(); !slices.Equal(got, before) {
-				t.Errorf("after: %q", got)
-			}
+			h.finds("after", nil, before)
 		})
 	}
+}
+
+// finds wants findings that match want, one each, and those of before, and no
+// others. On a busy machine what is well may be too slow to say so: then doctor
+// is asked again.
+func (h *house) finds(when string, want, before []string) {
+	h.t.Helper()
+	eventually(h.t, patience, func() error {
+		all := h.doctor().wrong()
+		got := slices.DeleteFunc(slices.Clone(all), func(s string) bool { return slices.Contains(before, s) })
+		found := len(got) == len(want) && (want != nil || len(all) == len(before))
+		for _, want := range want {
+			found = found && slices.ContainsFunc(got, regexp.MustCompile(want).MatchString)
+		}
+		if !found {
+			return fmt.Errorf("%s: %q, want %q and %q", when, all, want, before)
+		}
+		return nil
+	})
 }
 
 func (d diagnosis) mended(what string) bool {
@@ -302,7 +317,7 @@ func (h *house) instance() store.Instance {
 func TestDoctorVersion(t *testing.T) {
 	h := well(t, nil)
 	h.start()
-	got := diagnosed(t, h.inside("doctor", "--json")).wrong() // by a program of version "test"
+	got := diagnosed(t, h.inside("doctor", "--json", "--only", "version")).wrong() // by a program of version "test"
 	if len(got) != 1 || !strings.HasPrefix(got[0], "version warn version ") {
 		t.Errorf("%q", got)
 	}
@@ -405,9 +420,11 @@ func TestDoctorChangesNothing(t *testing.T) {
 		}
 		// And --fix mends it all.
 		h.doctor("--fix")
-		if got := h.doctor().wrong(); len(got) != 0 && (up || len(got) != 1) {
-			t.Errorf("up %v: %q", up, got)
+		var down []string
+		if !up {
+			down = []string{"^service error no gateway runs on "}
 		}
+		h.finds("mended", down, nil)
 	}
 }
 

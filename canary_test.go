@@ -377,7 +377,7 @@ func (c *cage) programs() {
 		}
 	}
 	for _, line := range []string{
-		"version", "help gateway", "health", "status", "gateway status --deep", "gateway ports", "agent list", "agent status main", "agent -m hello", "agent -m hello --agent json --log-level debug",
+		"version", "help gateway", "health", "status", "gateway status --deep", "status --deep", "doctor --deep", "doctor --json", "gateway ports", "agent list", "agent status main", "agent -m hello", "agent -m hello --agent json --log-level debug",
 		"message send --to encoded --text hello", "sessions list", "sessions show agent:main:ws", "sessions show agent:json:ws", "sessions reset agent:json:ws", "sessions delete agent:text:ws",
 		"models list", "logs --last 5000", "logs --level debug --format json", "call config.get", "call health --params nonsense", "call nothing",
 		"config show", "config show --source", "config show --show-secrets", "config show models", "config get gateway.auth.token", "config get gateway.auth.password", "config get gateway",

@@ -26,6 +26,8 @@ func TestReference(t *testing.T) {
 	var ref bytes.Buffer
 	ref.WriteString("\n### Commands\n\n")
 	ref.Write(svc.Reference(svc.GatewayRun(serve)))
+	ref.WriteString("\n### Checks of doctor\n\n")
+	ref.Write(svc.DoctorReference())
 	ref.WriteString("\n### Ports\n\n| offset | purpose |\n|---|---|\n")
 	for _, l := range config.Listeners() {
 		offset := fmt.Sprintf("+%d", l.Offset)

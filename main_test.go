@@ -29,10 +29,11 @@ var imports = map[string][]string{
 	"wire":          {},
 	"reload/config": {},
 	"reload":        {"reload/config"},
+	"gateway/proc":  {},
 	"gateway/store": {},
 	"gateway/agent": {"gateway/store", "reload/config"},
-	"gateway":       {"gateway/agent", "gateway/store", "reload", "reload/config", "wire"},
-	"svc":           {"gateway/store", "reload/config", "svc/unit", "wire"},
+	"gateway":       {"gateway/agent", "gateway/proc", "gateway/store", "reload", "reload/config", "wire"},
+	"svc":           {"gateway/proc", "gateway/store", "reload/config", "svc/unit", "wire"},
 	"svc/unit":      {},
 }
 
@@ -48,7 +49,7 @@ var chokepoints = []chokepoint{
 	{"file opener", []string{"os.Open", "os.OpenFile", "os.Create", "os.CreateTemp", "os.MkdirTemp", "os.ReadFile", "os.WriteFile", "os.OpenRoot", "os.OpenInRoot", "os.Rename", "os.Remove", "os.RemoveAll", "os.Mkdir", "os.MkdirAll", "os.Chmod", "os.Link", "os.Symlink", "os.Truncate"}, []string{
 		"gateway/store/",
 		"gateway/agent/prompt.go", // the workspace's own files, through one os.Root
-		"gateway/holder_linux.go", // /proc
+		"gateway/proc/",           // /proc
 	}},
 	{"listener", []string{"net.Listen", "net.ListenTCP", "net.ListenUnix", "net.ListenPacket", "net.ListenConfig", "net.FileListener", "net/http.ListenAndServe", "net/http.ListenAndServeTLS", "net/http.Serve"}, []string{
 		"gateway/listen.go",
@@ -62,8 +63,8 @@ var chokepoints = []chokepoint{
 		"gateway/watchdog.go",   // asks our own port whether it answers
 	}},
 	{"spawner", []string{"os/exec.Command", "os/exec.CommandContext", "os.StartProcess", "syscall.ForkExec", "syscall.StartProcess", "syscall.Exec", "golang.org/x/sys/unix.Exec", "golang.org/x/sys/unix.ForkExec"}, []string{
-		"gateway/holder_other.go", // lsof, by absolute path
-		"svc/spawn.go",            // systemctl, loginctl, launchctl: root's, by absolute path
+		"gateway/proc/holder_other.go", // lsof, by absolute path
+		"svc/spawn.go",                 // systemctl, loginctl, launchctl: root's, by absolute path
 	}},
 	{"exit", []string{"os.Exit", "log.Fatal", "log.Fatalf", "log.Fatalln"}, []string{"main.go"}},
 	{"JSON reader of what clients send", []string{"encoding/json.Unmarshal", "encoding/json.NewDecoder"}, []string{

@@ -91,10 +91,10 @@ func (h *health) reasons() []string {
 func (h *health) look() []string {
 	var found []string
 	if free, err := h.g.store.Free(); err == nil && free < diskLow {
-		found = append(found, "disk nearly full")
+		found = append(found, wire.ProblemDisk)
 	}
 	if h.g.logs.dropping() {
-		found = append(found, "log lines are being dropped")
+		found = append(found, wire.ProblemLog)
 	}
 	return found
 }

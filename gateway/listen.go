@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"openclaw/gateway/proc"
 	"openclaw/gateway/store"
 	"openclaw/reload/config"
 )
@@ -291,7 +292,7 @@ func reachable(addr string) string {
 // holder and listens again, else it says who that is.
 func (g *Gateway) conflict(taken *portTaken, port int, listen func(int) ([]net.Listener, error)) error {
 	if !g.opts.Force {
-		who := holderOf(port)
+		who := proc.HolderOf(port)
 		if g.from != nil {
 			return fail(exitFailed, "port %d is taken by %s: free it, or choose another gateway.port", port, who)
 		}
@@ -300,7 +301,7 @@ func (g *Gateway) conflict(taken *portTaken, port int, listen func(int) ([]net.L
 		}
 		return fail(exitFailed, "port %d is taken by %s: stop it, use --force, or choose another --port", port, who)
 	}
-	ended, err := endHolders(port, forceGrace)
+	ended, err := proc.EndHolders(port, forceGrace)
 	for _, h := range ended {
 		fmt.Fprintf(g.opts.Stderr, "openclaw: ended %s, which held port %d\n", h, port)
 	}

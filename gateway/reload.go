@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -346,7 +347,12 @@ func (g *Gateway) configStatus() *wire.StatusConfig {
 	running, state := g.snapshot(), g.reloader.state()
 	out := &wire.StatusConfig{
 		Path: g.opts.Paths.ConfigPath, LoadedHash: running.loaded.Hash, Mode: running.cfg.Gateway.HotReload.Mode,
-		Watch: g.reloader.watcher.Method(), Applied: state.applied,
+		Watch: g.reloader.watcher.Method(), Applied: state.applied, SecretFrom: running.loaded.SecretFrom(g.opts.Paths.ConfigPath),
+	}
+	if name := running.cfg.Gateway.Auth.SecretVar(); out.SecretFrom == "the variable "+name {
+		if value, _ := g.opts.Env(name); value == "" {
+			out.SecretFrom = filepath.Join(g.opts.Paths.StateDir, tokenName)
+		}
 	}
 	if !state.appliedAt.IsZero() {
 		out.AppliedAt = state.appliedAt.UnixMilli()

@@ -74,7 +74,7 @@ func backupCreate(ctx context.Context, e *Env, a *Args) error {
 			return usage("--output: inside the state directory only %s is left out of backups", filepath.Join(p.StateDir, "backups"))
 		}
 	}
-	d, err := store.OpenRead(p.StateDir)
+	d, err := openState(p)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &Error{Msg: "there is nothing to back up: no " + p.StateDir, Hint: e.Command("setup")}
 	} else if err != nil {
@@ -183,7 +183,15 @@ func backupRestore(ctx context.Context, e *Env, a *Args) error {
 		return err
 	}
 	file, dry := a.Word(0), a.Has("dry-run")
-	m, err := store.RestoreBackup(ctx, file, p.StateDir, p.ConfigPath, dry)
+	var to *store.Account
+	if p.System {
+		a, err := e.machine().account(serviceUser)
+		if err != nil {
+			return &Error{Msg: err.Error(), Hint: e.Command("gateway install") + " makes it"}
+		}
+		to = &a
+	}
+	m, err := store.RestoreBackup(ctx, file, p.StateDir, p.ConfigPath, to, dry)
 	if err != nil {
 		return taken(damaged(file, err), "a restore overwrites nothing: move it away, or restore into another --profile")
 	}

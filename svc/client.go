@@ -271,14 +271,14 @@ func (ep *endpoint) dial(ctx context.Context, e *Env, a *Args, onEvent func(wire
 	defer cancel()
 	c, hello, err := ep.connect(dctx, e, onEvent)
 	if err != nil {
-		return nil, ep.explain(e, ctx, err)
+		return nil, ep.explain(e, ctx, min(cmp.Or(limit, connectTimeout), connectTimeout), err)
 	}
 	redial := func(ctx context.Context) (*link, error) { return ep.dial(ctx, e, a, onEvent) }
 	return &link{Client: c, ep: ep, hello: hello, timeout: limit, redial: redial}, nil
 }
 
 // explain turns a connection that did not come about into what the person should know.
-func (ep *endpoint) explain(e *Env, ctx context.Context, err error) error {
+func (ep *endpoint) explain(e *Env, ctx context.Context, limit time.Duration, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -292,11 +292,14 @@ func (ep *endpoint) explain(e *Env, ctx context.Context, err error) error {
 		down.Msg = fmt.Sprintf("%s is no gateway, or not for us: %v", ep.url, handshake)
 		return down
 	case errors.Is(err, context.DeadlineExceeded):
-		down.Msg = "gateway at " + ep.url + " did not answer in time"
+		down.Msg = fmt.Sprintf("gateway at %s did not answer within %v", ep.url, limit)
 	default:
 		down.Msg = fmt.Sprintf("gateway is unreachable at %s: %v", ep.url, cause(err))
 	}
-	if ep.own {
+	switch {
+	case ep.own && errors.Is(err, context.DeadlineExceeded):
+		down.Hint = "what is wrong: " + e.Command("doctor")
+	case ep.own:
 		down.Hint = "start it: " + e.Command(map[bool]string{false: "gateway", true: "gateway start"}[e.paths.System])
 	}
 	return down
@@ -385,7 +388,7 @@ func (l *link) wait(ctx context.Context, method string, most time.Duration, do f
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case errors.Is(err, context.DeadlineExceeded):
-		return nil, &Error{Code: "TIMEOUT", Msg: method + ": no answer in time", Hint: "allow more with --timeout"}
+		return nil, &Error{Code: "TIMEOUT", Msg: fmt.Sprintf("%s: no answer within %v", method, cmp.Or(l.timeout, most)), Hint: "allow more with --timeout"}
 	}
 	return nil, &Error{Code: codeUnreachable, Exit: ExitUnreachable, Msg: fmt.Sprintf("the connection ended: %v", err)}
 }

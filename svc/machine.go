@@ -27,7 +27,7 @@ type machine struct {
 	user    string // login name
 	run     func(context.Context, tool) (string, error)
 	pause   func(context.Context, time.Duration) error
-	account func(name string) (gid int, err error)
+	account func(name string) (store.Account, error)
 	program func(e *Env) (string, error)
 }
 
@@ -115,6 +115,14 @@ func (e *Env) instance(p config.Paths) (store.Instance, bool, error) {
 	return store.ReadInstance(p.StateDir)
 }
 
+// openState opens a profile's state directory to look at it.
+func openState(p config.Paths) (*store.Dir, error) {
+	if p.System {
+		return store.OpenServiceRead(p.StateDir)
+	}
+	return store.OpenRead(p.StateDir)
+}
+
 // useSystem makes the gateway of the whole host the one that is meant. What
 // credential:NAME is to the service, root finds where the service gets it from.
 func (e *Env) useSystem(profile, goos string) {
@@ -152,12 +160,16 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func account(name string) (int, error) {
+func account(name string) (a store.Account, err error) {
 	u, err := user.Lookup(name)
 	if err != nil {
-		return 0, err
+		return a, err
 	}
-	return strconv.Atoi(u.Gid)
+	a.UID, err = strconv.Atoi(u.Uid)
+	if err == nil {
+		a.GID, err = strconv.Atoi(u.Gid)
+	}
+	return a, err
 }
 
 // findProgram is the path of this program that stays right after an upgrade:

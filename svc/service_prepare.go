@@ -81,8 +81,9 @@ func (s *service) linger(ctx context.Context) error {
 // ensureUser makes the user that the service runs as where there is none, and
 // returns its group.
 func (s *service) ensureUser(ctx context.Context) (gid int, err error) {
-	if gid, err = s.m.account(serviceUser); err == nil {
-		return gid, nil
+	a, err := s.m.account(serviceUser)
+	if err == nil {
+		return a.GID, nil
 	}
 	home := "/var/lib/openclaw"
 	_, err = s.m.run(ctx, tool{name: "systemd-sysusers", args: []string{"--inline", fmt.Sprintf(`u %s - "OpenClaw Gateway" %s`, serviceUser, home)}})
@@ -92,11 +93,11 @@ func (s *service) ensureUser(ctx context.Context) (gid int, err error) {
 			return 0, asError(errors.Join(first, err), "make a system user and group called "+serviceUser+", then again")
 		}
 	}
-	if gid, err = s.m.account(serviceUser); err != nil {
+	if a, err = s.m.account(serviceUser); err != nil {
 		return 0, fmt.Errorf("the user was made and is not there: %w", err)
 	}
 	s.did("made the system user %s", serviceUser)
-	return gid, nil
+	return a.GID, nil
 }
 
 // firstConfig writes a configuration that the service's user may read and only

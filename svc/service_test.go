@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"openclaw/gateway/store"
 	"openclaw/svc/unit"
 )
 
@@ -271,11 +272,11 @@ func TestInstallSystem(t *testing.T) {
 	m.program = func(*Env) (string, error) { return "/usr/bin/openclaw", nil }
 	s.file, s.state = m.at("/etc/systemd/system/openclaw-gateway.service"), m.at("/var/lib/openclaw")
 	users := 0
-	m.account = func(string) (int, error) {
+	m.account = func(string) (a store.Account, err error) {
 		if users == 0 {
-			return 0, errPlanted
+			return a, errPlanted
 		}
-		return 4711, nil
+		return store.Account{UID: 4711, GID: 4711}, nil
 	}
 	run := m.run
 	m.run = func(ctx context.Context, t tool) (string, error) {

@@ -69,7 +69,7 @@ func serviceConsole(t *testing.T, goos string) (*console, *machine, *fakeHost) {
 	c.Env.Home = filepath.Join(root, "home/alice")
 	m := &machine{goos: goos, root: root, uid: os.Geteuid(), user: "alice",
 		pause:   func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
-		account: func(string) (int, error) { return os.Getegid(), nil },
+		account: func(string) (store.Account, error) { return store.Account{UID: os.Geteuid(), GID: os.Getegid()}, nil },
 		program: func(*Env) (string, error) { return "/usr/bin/openclaw", nil }}
 	if m.uid == 0 {
 		m.uid = 1000 // a user unit is none of root's

@@ -3,6 +3,7 @@ package svc
 import (
 	"context"
 	"slices"
+	"strings"
 )
 
 const onArgv = "other users of this host can read a command line"
@@ -42,7 +43,7 @@ func commands() []Command {
 	}
 	return slices.Concat(gateway, serviceCommands(), []Command{
 		{Path: "status", Doc: "Show what the running gateway is doing.",
-			Flags: clientFlags(Flag{Name: "all", Ignored: "all is always shown"}, Flag{Name: "deep", Ignored: "openclaw gateway status --deep shows more"}), Run: status},
+			Flags: clientFlags(Flag{Name: "all", Ignored: "all is always shown"}, Flag{Name: "deep", Doc: "Also show who is connected, the limits and the tools."}), Run: status},
 		{Path: "health", Aliases: []string{"gateway health"}, Doc: "Ask whether all is well; the exit code is the answer.",
 			Flags: clientFlags(Flag{Name: "probe", Doc: "Look again instead of answering from the cache."}), Run: health},
 		{Path: "call", Aliases: []string{"gateway call"}, Args: "METHOD", Doc: "Call a method of the gateway and print its answer.",
@@ -82,6 +83,11 @@ func commands() []Command {
 		{Path: "sessions delete", Args: "SESSION", Doc: session("Delete a session; its transcript is kept aside."), Flags: clientFlags(), Run: sessionsDelete},
 		{Path: "models list", Aliases: []string{"models"}, Doc: "List the models that turns may use.", Flags: clientFlags(), Run: modelsList},
 
+		{Path: "doctor", Aliases: []string{"gateway doctor"}, Doc: "Examine the gateway and what it depends on; the exit code says whether something is wrong. Nothing is changed without --fix.",
+			Flags: []Flag{json, system, {Name: "fix", Aliases: []string{"repair"}, Doc: "Mend what can be mended safely, say what was done, and look again."},
+				{Name: "only", Value: "ID", Many: true, Doc: "Only these checks: " + strings.Join(checkIDs(), ", ") + "."},
+				{Name: "deep", Doc: "Also ask whether model providers elsewhere can be reached."},
+				{Name: "non-interactive", Doc: "For scripts: nothing is ever asked anyway."}, {Name: "yes", Doc: "The same."}}, Run: doctor},
 		{Path: "setup", Aliases: []string{"onboard"}, Doc: "Write a first configuration with a random token, and a workspace.",
 			Flags: []Flag{json, {Name: "port", Value: "PORT", Doc: "The base port."},
 				{Name: "system", Refused: "setup is for a user's own gateway", Hint: "sudo openclaw gateway install --system makes user, configuration and service"},
@@ -100,11 +106,11 @@ func commands() []Command {
 		{Path: "config diff", Args: "[FILE]", Doc: "Say what a reload would do, key by key: hot, restart or none. FILE is compared with the profile's file, without a gateway.", Flags: clientFlags(), Run: configDiff},
 
 		{Path: "backup create", Aliases: []string{"backup"}, Doc: "Write the state and the configuration into one file, also while the gateway runs.",
-			Flags: []Flag{json, {Name: "output", Aliases: []string{"o"}, Value: "FILE", Doc: "Where to; STATE/backups/openclaw-backup-PROFILE-TIME.tar.gz when absent."},
+			Flags: []Flag{json, system, {Name: "output", Aliases: []string{"o"}, Value: "FILE", Doc: "Where to; STATE/backups/openclaw-backup-PROFILE-TIME.tar.gz when absent."},
 				{Name: "include-workspace", Doc: "Also workspaces outside the state directory."}}, Run: backupCreate},
 		{Path: "backup verify", Args: "FILE", Doc: "Read a backup to its end and name every file that is not what was backed up.", Flags: []Flag{json}, Run: backupVerify},
 		{Path: "backup restore", Args: "FILE", Doc: "Make the state directory and the configuration of a backup, where there are none.",
-			Flags: []Flag{json, {Name: "dry-run", Doc: "Only verify, and say what would be done."}}, Run: backupRestore},
+			Flags: []Flag{json, system, {Name: "dry-run", Doc: "Only verify, and say what would be done."}}, Run: backupRestore},
 
 		{Path: "version", Doc: "Print the version.", Flags: []Flag{json}, Run: version},
 		{Path: "help", Args: "[COMMAND…]", Doc: "Print help for a command.",

@@ -22,13 +22,18 @@ type Restored struct {
 	ConfigKept bool   // there is one already, which stays
 }
 
+// Account is the user that a service runs as.
+type Account struct{ UID, GID int }
+
 // RestoreBackup makes the state directory of a backup, and the configuration
 // where there is none. The directory must be absent or empty. The archive is
 // verified whole before anything is written; then everything goes into a new
 // directory beside, which takes the place last: after a crash there is all or
-// nothing. With dry nothing is written.
-func RestoreBackup(ctx context.Context, file, state, config string, dry bool) (*Restored, error) {
-	if err := vacant(state); err != nil {
+// nothing. With dry nothing is written. With an account, root restores for a
+// service: the state is the account's, the configuration root's and readable to
+// its group.
+func RestoreBackup(ctx context.Context, file, state, config string, to *Account, dry bool) (*Restored, error) {
+	if err := vacant(state, to); err != nil {
 		return nil, err
 	}
 	f, err := openBackup(file)
@@ -52,7 +57,7 @@ func RestoreBackup(ctx context.Context, file, state, config string, dry bool) (*
 		return out, nil
 	}
 	if _, err = f.Seek(0, io.SeekStart); err == nil {
-		err = out.restore(ctx, f, state, config)
+		err = out.restore(ctx, f, state, config, to)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("restore into %s: %w", state, noSpace(err))
@@ -71,7 +76,7 @@ func (c *collector) Write(p []byte) (int, error) {
 func (c *collector) Close() error { return nil }
 
 // vacant reports why a directory cannot be restored into.
-func vacant(state string) error {
+func vacant(state string, to *Account) error {
 	fi, err := os.Lstat(state)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -86,6 +91,9 @@ func vacant(state string) error {
 		return err
 	}
 	defer d.close()
+	if to != nil && ownerOf(fi) == to.UID {
+		d.owner = to.UID
+	}
 	if err := d.checkOwner(fi, state); err != nil {
 		return err
 	}
@@ -99,7 +107,7 @@ func vacant(state string) error {
 	return fmt.Errorf("%s is not empty, %s is in it: %w", state, names[0], fs.ErrExist)
 }
 
-func (r *Restored) restore(ctx context.Context, f io.Reader, state, config string) error {
+func (r *Restored) restore(ctx context.Context, f io.Reader, state, config string, owner *Account) error {
 	if err := makeDirs(filepath.Dir(state)); err != nil {
 		return err
 	}
@@ -136,7 +144,18 @@ func (r *Restored) restore(ctx context.Context, f io.Reader, state, config strin
 	if err := x.leave(); err != nil {
 		return err
 	}
-	if x.config == "" && r.Config != nil && !r.ConfigKept {
+	if owner != nil {
+		if err := to.giveTo(owner); err != nil {
+			return err
+		}
+	}
+	switch {
+	case x.config != "" || r.Config == nil || r.ConfigKept:
+	case owner != nil:
+		if err := PlaceUnitFile(config, r.Config, 0o640, owner.GID, false); err != nil {
+			return err
+		}
+	default:
 		if err := placeConfig(config, r.Config); err != nil {
 			return err
 		}
@@ -159,6 +178,16 @@ func (d *folder) sweepRestores(base string) {
 			d.root.RemoveAll(name)
 		}
 	}
+}
+
+// giveTo makes everything in the directory, and itself, somebody else's.
+func (d *folder) giveTo(a *Account) error {
+	return fs.WalkDir(d.root.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return d.root.Lchown(name, a.UID, a.GID)
+	})
 }
 
 // placeConfig writes a configuration that lies outside the state directory. It

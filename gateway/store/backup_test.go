@@ -50,7 +50,7 @@ func backUp(t testing.TB, state string, o BackupOptions) (file string, m *Manife
 func restored(t testing.TB, file string) string {
 	t.Helper()
 	state := filepath.Join(t.TempDir(), "restored")
-	if _, err := RestoreBackup(t.Context(), file, state, filepath.Join(state, "openclaw.json"), false); err != nil {
+	if _, err := RestoreBackup(t.Context(), file, state, filepath.Join(state, "openclaw.json"), nil, false); err != nil {
 		t.Fatal(err)
 	}
 	if fi, err := os.Stat(state); err != nil || fi.Mode().Perm() != 0o700 {
@@ -451,7 +451,7 @@ func TestBackupHostile(t *testing.T) {
 				t.Errorf("verify: %v\nwant %s", err, c.want)
 			}
 			state := filepath.Join(dir, "state")
-			if _, err := RestoreBackup(t.Context(), file, state, filepath.Join(dir, "c"), false); !errors.As(err, &bad) {
+			if _, err := RestoreBackup(t.Context(), file, state, filepath.Join(dir, "c"), nil, false); !errors.As(err, &bad) {
 				t.Errorf("restore: %v", err)
 			}
 			if names, _ := os.ReadDir(dir); len(names) != 1 {
@@ -545,7 +545,7 @@ func TestRestoreRefuses(t *testing.T) {
 	write(t, file, string(archive(t, plain("state/a", "good"), plain(configEntry, "{}"))), 0o600)
 	state := filepath.Join(dir, "state")
 	restore := func() error {
-		_, err := RestoreBackup(t.Context(), file, state, filepath.Join(dir, "etc/c.json"), false)
+		_, err := RestoreBackup(t.Context(), file, state, filepath.Join(dir, "etc/c.json"), nil, false)
 		return err
 	}
 	refused := func(what, want string) {

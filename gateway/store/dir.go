@@ -57,6 +57,7 @@ func Open(path string) (*Dir, error) {
 
 // OpenRead opens an existing state directory without locking it: ReadFile,
 // Free and reading the log work beside a running gateway, nothing else does.
+// Nothing is changed, not even a mode.
 func OpenRead(path string) (*Dir, error) { return openRead(path, false) }
 
 // OpenServiceRead is OpenRead for root looking at the gateway that runs for
@@ -68,6 +69,7 @@ func openRead(path string, service bool) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
+	top.look = true
 	return &Dir{path: path, top: top}, nil
 }
 
@@ -132,14 +134,19 @@ func (d *Dir) Free() (int64, error) {
 	if err := syscall.Fstatfs(int(d.top.dir.Fd()), &st); err != nil {
 		return 0, os.NewSyscallError("fstatfs", err)
 	}
-	return int64(st.Bavail) * int64(st.Bsize), nil // both types differ between systems
+	return spaceOf(&st).Bytes, nil
 }
 
 // EnsureWorkspace makes an agent's working directory, 0700, if there is none.
 // One that exists belongs to its user and stays as it is.
 func (d *Dir) EnsureWorkspace(path string) error {
+	return MakeDir(path)
+}
+
+// MakeDir makes a directory and its missing parents, 0700. One that exists stays as it is.
+func MakeDir(path string) error {
 	if err := makeDirs(path); err != nil {
-		return fmt.Errorf("make workspace: %w", err)
+		return fmt.Errorf("make directory: %w", err)
 	}
 	return nil
 }
@@ -172,6 +179,7 @@ type folder struct {
 	root  *os.Root
 	dir   *os.File                            // the same directory, to sync it
 	write func(*os.File, []byte) (int, error) // (*os.File).Write, but for tests
+	look  bool                                // no mode is mended here or below
 }
 
 func openFolder(root *os.Root, path string) (*folder, error) {
@@ -264,7 +272,11 @@ func (d *folder) sub(name string, create bool) (*folder, error) {
 func (d *folder) child(name string, create bool) (*folder, error) {
 	path := filepath.Join(d.path, name)
 	if create {
-		if err := d.root.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		err := d.root.Mkdir(name, 0o700)
+		if err == nil && d.owner != os.Geteuid() {
+			err = d.root.Lchown(name, d.owner, -1) // what root makes there is the owner's, too
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, noSpace(err)
 		}
 		// Also when it was there: who made it may have died before this.
@@ -280,7 +292,7 @@ func (d *folder) child(name string, create bool) (*folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.write, c.owner = d.write, d.owner
+	c.write, c.owner, c.look = d.write, d.owner, d.look
 	fi, err := c.dir.Stat()
 	if err == nil {
 		err = d.checkName(name, fi)
@@ -288,7 +300,7 @@ func (d *folder) child(name string, create bool) (*folder, error) {
 	if err == nil {
 		err = c.checkOwner(fi, path)
 	}
-	if err == nil && fi.Mode().Perm() != 0o700 {
+	if err == nil && fi.Mode().Perm() != 0o700 && !d.look {
 		err = c.dir.Chmod(0o700)
 	}
 	if err != nil {
@@ -319,7 +331,9 @@ func (d *folder) open(name string, flag int) (f *os.File, created bool, err erro
 	if create != 0 && errors.Is(err, fs.ErrNotExist) {
 		// Without O_EXCL the file would be made where a dangling link points.
 		f, err = d.root.OpenFile(name, flag|os.O_CREATE|os.O_EXCL, 0o600)
-		created = err == nil
+		if created = err == nil; created && d.owner != os.Geteuid() {
+			err = f.Chown(d.owner, -1)
+		}
 	}
 	if err != nil {
 		return nil, false, noSpace(err)
@@ -349,7 +363,7 @@ func (d *folder) check(f *os.File, name string) error {
 	if err := d.checkName(name, fi); err != nil {
 		return err
 	}
-	if fi.Mode().Perm() != 0o600 {
+	if fi.Mode().Perm() != 0o600 && !d.look {
 		return f.Chmod(0o600)
 	}
 	return nil

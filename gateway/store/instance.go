@@ -59,6 +59,7 @@ func readInstanceIn(path string, service bool) (i Instance, running bool, err er
 		return Instance{}, false, err
 	}
 	defer top.close()
+	top.look = true
 	f, _, err := top.open(lockName, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Instance{}, false, nil

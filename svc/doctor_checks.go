@@ -169,8 +169,7 @@ func (d *patient) logs(r *result) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && cfg.Logging.File != "" {
-			f := r.fail("mkdir -p "+shellQuote(dir), "the log's directory is missing: %s", dir)
-			f.mend = func() (string, error) { return "made " + dir, store.MakeDir(dir) }
+			d.make(dir, r.fail(d.toMake(dir), "the log's directory is missing: %s", dir))
 			return
 		}
 		if i.running && d.Now().Sub(time.UnixMilli(i.StartedAt)) > noticedSoon {
@@ -185,7 +184,7 @@ func (d *patient) logs(r *result) {
 	case i.running && fi.ModTime().UnixMilli() < i.StartedAt-1000:
 		r.warn("ls -l "+shellQuote(path), "nothing has been written to %s since the gateway started", path)
 	}
-	if err := store.CheckLogFile(path); err != nil {
+	if err := store.CheckLogFile(path); err != nil && !d.p.System { // of a service's user, root could not tell
 		r.fail("ls -ld "+shellQuote(dir)+" "+shellQuote(path), "the log cannot be written: %v", err)
 		return
 	}
@@ -491,8 +490,7 @@ func (d *patient) state(r *result) {
 	}
 	for _, w := range d.workspaces() {
 		if _, err := os.Stat(w); errors.Is(err, fs.ErrNotExist) {
-			f := r.warn("mkdir -p "+shellQuote(w), "the workspace %s is missing", w)
-			f.mend = func() (string, error) { return "made " + w, store.MakeDir(w) }
+			d.make(w, r.warn(d.toMake(w), "the workspace %s is missing", w))
 		}
 	}
 }
@@ -552,3 +550,18 @@ func (d *patient) isolation(r *result) {
 }
 
 func (d *patient) channels(r *result) { r.fact("none is configured") }
+
+// toMake is how a person makes a directory for the gateway.
+func (d *patient) toMake(dir string) string {
+	if d.p.System {
+		return "sudo install -d -m 0700 -o " + serviceUser + " -g " + serviceUser + " " + shellQuote(dir)
+	}
+	return "mkdir -p " + shellQuote(dir)
+}
+
+// make has --fix make a directory, of which a service's would not be root's.
+func (d *patient) make(dir string, f *finding) {
+	if !d.p.System {
+		f.mend = func() (string, error) { return "made " + dir, store.MakeDir(dir) }
+	}
+}

@@ -1,0 +1,334 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"openclaw/gateway/agent"
+	"openclaw/gateway/store"
+	"openclaw/wire"
+)
+
+// response is the response object of OpenResponses, whose members are all
+// there, null or not.
+type response struct {
+	ID                 string              `json:"id"`
+	Object             string              `json:"object"` // response
+	CreatedAt          int64               `json:"created_at"`
+	CompletedAt        *int64              `json:"completed_at"`
+	Status             string              `json:"status"` // in_progress, completed, incomplete or failed
+	IncompleteDetails  *responseIncomplete `json:"incomplete_details"`
+	Model              string              `json:"model"`
+	PreviousResponseID *string             `json:"previous_response_id"`
+	Instructions       *string             `json:"instructions"`
+	Output             []any               `json:"output"`
+	Error              *responseError      `json:"error"`
+	Tools              []responseTool      `json:"tools"`
+	ToolChoice         wire.Raw            `json:"tool_choice"`
+	Truncation         string              `json:"truncation"`
+	ParallelToolCalls  bool                `json:"parallel_tool_calls"`
+	Text               responseText        `json:"text"`
+	TopP               float64             `json:"top_p"`
+	PresencePenalty    float64             `json:"presence_penalty"`  // 0: not offered,
+	FrequencyPenalty   float64             `json:"frequency_penalty"` // nor is this,
+	TopLogprobs        int                 `json:"top_logprobs"`      // nor this
+	Temperature        float64             `json:"temperature"`
+	Reasoning          *struct{}           `json:"reasoning"` // null: the model's own
+	User               *string             `json:"user"`
+	Usage              responseUsage       `json:"usage"`
+	MaxOutputTokens    *int                `json:"max_output_tokens"`
+	MaxToolCalls       *int                `json:"max_tool_calls"`
+	Store              bool                `json:"store"`
+	Background         bool                `json:"background"`
+	ServiceTier        string              `json:"service_tier"`
+	Metadata           map[string]string   `json:"metadata"`
+	SafetyIdentifier   *string             `json:"safety_identifier"`
+	PromptCacheKey     *string             `json:"prompt_cache_key"`
+}
+
+type responseIncomplete struct {
+	Reason string `json:"reason"`
+}
+
+type responseError struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+type responseUsage struct {
+	InputTokens   int64              `json:"input_tokens"`
+	InputDetails  promptTokenDetails `json:"input_tokens_details"`
+	OutputTokens  int64              `json:"output_tokens"`
+	OutputDetails struct {
+		ReasoningTokens int64 `json:"reasoning_tokens"` // 0: counted among the others
+	} `json:"output_tokens_details"`
+	TotalTokens int64 `json:"total_tokens"`
+}
+
+// The items of a response's output.
+type (
+	responseMessage struct {
+		Type    string `json:"type"` // message
+		ID      string `json:"id"`
+		Status  string `json:"status"`
+		Role    string `json:"role"`
+		Content []any  `json:"content"` // responseOutputText
+	}
+	responseReasoning struct {
+		Type    string `json:"type"` // reasoning
+		ID      string `json:"id"`
+		Summary []any  `json:"summary"`
+		Content []any  `json:"content"` // responseReasoningText
+	}
+	responseCall struct {
+		Type      string `json:"type"` // function_call
+		ID        string `json:"id"`
+		CallID    string `json:"call_id"`
+		Name      string `json:"name"`
+		Arguments string `json:"arguments"`
+		Status    string `json:"status"`
+	}
+	responseOutputText struct {
+		Type        string `json:"type"` // output_text
+		Text        string `json:"text"`
+		Annotations []any  `json:"annotations"`
+		Logprobs    []any  `json:"logprobs"`
+	}
+	responseReasoningText struct {
+		Type string `json:"type"` // reasoning_text
+		Text string `json:"text"`
+	}
+)
+
+// none is an empty list in JSON.
+var none = []any{}
+
+// newResponse is the response to r before anything was said.
+func newResponse(r *responseRequest) response {
+	res := response{
+		Object: "response", CreatedAt: time.Now().Unix(), Status: "in_progress", Model: r.Model,
+		PreviousResponseID: r.PreviousResponseID, Instructions: r.Instructions, Output: none,
+		Tools: r.Tools, ToolChoice: r.ToolChoice, Truncation: "auto", ParallelToolCalls: r.ParallelToolCalls == nil || *r.ParallelToolCalls,
+		Text: r.Text, TopP: 1, Temperature: 1, User: r.User, MaxOutputTokens: r.MaxOutputTokens, MaxToolCalls: r.MaxToolCalls,
+		ServiceTier: "default", Metadata: r.Metadata, SafetyIdentifier: r.SafetyIdentifier, PromptCacheKey: r.PromptCacheKey,
+	}
+	res.Text.Format.Type = "text"
+	if res.Tools == nil {
+		res.Tools = []responseTool{}
+	}
+	if isNull(res.ToolChoice) {
+		res.ToolChoice = wire.Raw(`"auto"`)
+	}
+	if r.Truncation != "" {
+		res.Truncation = r.Truncation
+	}
+	if r.TopP != nil {
+		res.TopP = *r.TopP
+	}
+	if r.Temperature != nil {
+		res.Temperature = *r.Temperature
+	}
+	if res.Metadata == nil {
+		res.Metadata = map[string]string{}
+	}
+	return res
+}
+
+// responseWriter makes a response out of a turn's events and, where it is
+// streamed, writes the events of OpenResponses as it grows.
+type responseWriter struct {
+	eventStream
+	res    response
+	name   string // of the answer, in its session
+	stream bool
+	seq    int
+	open   string // output_text or reasoning_text while an item grows, else ""
+	text   strings.Builder
+}
+
+func newResponseWriter(w http.ResponseWriter, r *responseRequest, name string, cancel context.CancelFunc) *responseWriter {
+	s := &responseWriter{eventStream: newEventStream(w, cancel), res: newResponse(r), name: name, stream: r.Stream}
+	s.head = func() {
+		s.event("response.created", "response", s.res)
+		s.event("response.in_progress", "response", s.res)
+	}
+	return s
+}
+
+// identify names the response after the session that holds it.
+func (s *responseWriter) identify(run *agent.Run) {
+	if s.res.ID == "" {
+		s.res.Store, s.res.ID = run.SessionID != "", responseID(run.SessionID, s.name)
+	}
+}
+
+func (s *responseWriter) observe(ev agent.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.identify(ev.Run)
+	switch ev.Kind {
+	case agent.KindDelta:
+		s.grow("output_text", ev.Delta)
+	case agent.KindThinking:
+		s.grow("reasoning_text", ev.Thinking)
+	case agent.KindToolCall:
+		s.call(ev.Tool)
+	default:
+		return
+	}
+	if s.stream {
+		s.flush()
+	}
+}
+
+// itemID is the id of the output's newest item, or of the next one.
+func (s *responseWriter) itemID(kind string, index int) string {
+	return kind + strings.TrimPrefix(s.res.ID, "resp") + "_" + strconv.Itoa(index)
+}
+
+// grow adds to the item that grows, or begins one of its kind.
+func (s *responseWriter) grow(kind, delta string) {
+	if s.stream {
+		s.begin()
+	}
+	if s.open != kind {
+		s.settle("completed")
+		s.open = kind
+		item, _ := s.item("in_progress", none)
+		s.event("response.output_item.added", "output_index", len(s.res.Output), "item", item)
+		s.part("response.content_part.added", "part", content(kind, ""))
+	}
+	s.text.WriteString(delta)
+	switch {
+	case delta == "":
+	case kind == "output_text":
+		s.part("response.output_text.delta", "delta", delta, "logprobs", none)
+	default:
+		s.part("response.reasoning.delta", "delta", delta)
+	}
+}
+
+// settle ends the item that grows, if one does.
+func (s *responseWriter) settle(status string) {
+	if s.open == "" {
+		return
+	}
+	text := s.text.String()
+	part := content(s.open, text)
+	if s.open == "output_text" {
+		s.part("response.output_text.done", "text", text, "logprobs", none)
+	} else {
+		s.part("response.reasoning.done", "text", text)
+	}
+	s.part("response.content_part.done", "part", part)
+	item, _ := s.item(status, []any{part})
+	s.event("response.output_item.done", "output_index", len(s.res.Output), "item", item)
+	s.res.Output = append(s.res.Output, item)
+	s.open = ""
+	s.text.Reset()
+}
+
+// item is the item that grows.
+func (s *responseWriter) item(status string, content []any) (item any, id string) {
+	if s.open == "output_text" {
+		id = s.itemID("msg", len(s.res.Output))
+		return responseMessage{"message", id, status, store.RoleAssistant, content}, id
+	}
+	id = s.itemID("rs", len(s.res.Output))
+	return responseReasoning{"reasoning", id, none, content}, id
+}
+
+func content(kind, text string) any {
+	if kind == "output_text" {
+		return responseOutputText{kind, text, none, none}
+	}
+	return responseReasoningText{kind, text}
+}
+
+// call adds a function call, which comes whole.
+func (s *responseWriter) call(t *agent.ToolCall) {
+	if s.stream {
+		s.begin()
+	}
+	s.settle("completed")
+	index := len(s.res.Output)
+	item := responseCall{"function_call", s.itemID("fc", index), t.ID, t.Name, "", "in_progress"}
+	s.event("response.output_item.added", "output_index", index, "item", item)
+	item.Arguments, item.Status = string(t.Arguments), "completed"
+	s.event("response.function_call_arguments.delta", "item_id", item.ID, "output_index", index, "delta", item.Arguments)
+	s.event("response.function_call_arguments.done", "item_id", item.ID, "output_index", index, "name", item.Name, "arguments", item.Arguments)
+	s.event("response.output_item.done", "output_index", index, "item", item)
+	s.res.Output = append(s.res.Output, item)
+}
+
+// part tells an event of the growing item's only part.
+func (s *responseWriter) part(kind string, members ...any) {
+	if s.stream {
+		_, id := s.item("", nil)
+		s.event(kind, append([]any{"item_id", id, "output_index", len(s.res.Output), "content_index", 0}, members...)...)
+	}
+}
+
+// event puts an event with these members, name and value in turn, into buf.
+func (s *responseWriter) event(kind string, members ...any) {
+	if !s.stream {
+		return
+	}
+	s.buf = append(append(append(s.buf, "event: "...), kind...), "\ndata: {\"type\":\""...)
+	s.buf = append(append(s.buf, kind...), `","sequence_number":`...)
+	s.buf = strconv.AppendInt(s.buf, int64(s.seq), 10)
+	s.seq++
+	for i := 0; i < len(members); i += 2 {
+		raw, err := wire.Marshal(members[i+1])
+		if err != nil { // a tool's parameters, say, were checked when they came
+			raw = []byte("null")
+		}
+		s.buf = append(append(append(append(s.buf, `,"`...), members[i].(string)...), `":`...), raw...)
+	}
+	s.buf = append(s.buf, "}\n\n"...)
+}
+
+// finish ends the response.
+func (s *responseWriter) finish(g *Gateway, run *agent.Run) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.identify(run)
+	res := run.Result()
+	failure := g.runError(res)
+	if failure != nil && !s.started {
+		errorOf(failure).write(s.w)
+		return
+	}
+	s.res.Status = "completed"
+	switch {
+	case failure != nil:
+		s.res.Status = "failed"
+		s.settle("incomplete")
+		s.res.Error = &responseError{string(failure.Code), failure.Message}
+		s.event("error", "error", errorOf(failure))
+	case res.StopReason == "length":
+		s.res.Status, s.res.IncompleteDetails = "incomplete", &responseIncomplete{"max_output_tokens"}
+		s.settle("incomplete")
+	default:
+		now := time.Now().Unix()
+		s.res.CompletedAt = &now
+	}
+	if failure == nil && s.open == "" && len(s.res.Output) == 0 {
+		s.grow("output_text", "") // nothing is an answer too
+	}
+	s.settle(s.res.Status)
+	u := usageOf(res.Usage)
+	s.res.Usage.InputTokens, s.res.Usage.OutputTokens, s.res.Usage.TotalTokens = u.PromptTokens, u.CompletionTokens, u.TotalTokens
+	s.res.Usage.InputDetails.CachedTokens = res.Usage.CacheRead
+	if !s.stream {
+		writeJSON(s.w, http.StatusOK, s.res)
+		return
+	}
+	s.begin()
+	s.event("response."+s.res.Status, "response", s.res)
+	s.buf = append(s.buf, "data: [DONE]\n\n"...)
+	s.flush()
+}

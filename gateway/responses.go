@@ -48,7 +48,7 @@ func (g *Gateway) responses(w http.ResponseWriter, r *http.Request, who principa
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	out := newResponseWriter(w, &req, name, cancel)
-	turn.Observe = out.observe
+	turn.Accepted, turn.Observe = out.accepted, out.observe
 	run, err := g.agents.Start(ctx, turn)
 	if errors.Is(err, agent.ErrMovedOn) { // something else was said after that response: a way of its own
 		turn.SessionKey, turn.After, turn.Messages = "", "", append(from.Fork(), turn.Messages...)
@@ -62,7 +62,7 @@ func (g *Gateway) responses(w http.ResponseWriter, r *http.Request, who principa
 		out.wait(run)
 	}
 	<-run.Done()
-	out.finish(g, run)
+	out.finish(g, run.Result())
 }
 
 // place says which agent and conversation a request is for: those of the

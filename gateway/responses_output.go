@@ -80,8 +80,7 @@ type (
 	responseReasoning struct {
 		Type    string `json:"type"` // reasoning
 		ID      string `json:"id"`
-		Summary []any  `json:"summary"`
-		Content []any  `json:"content"` // responseReasoningText
+		Summary []any  `json:"summary"` // responseSummaryText
 	}
 	responseCall struct {
 		Type      string `json:"type"` // function_call
@@ -97,14 +96,40 @@ type (
 		Annotations []any  `json:"annotations"`
 		Logprobs    []any  `json:"logprobs"`
 	}
-	responseReasoningText struct {
-		Type string `json:"type"` // reasoning_text
+	responseSummaryText struct {
+		Type string `json:"type"` // summary_text
 		Text string `json:"text"`
 	}
 )
 
 // none is an empty list in JSON.
 var none = []any{}
+
+// growing is a kind of item that comes in pieces, in one part: the names of
+// its events, without «response.», and of its part's number.
+type growing struct{ added, delta, textDone, partDone, index string }
+
+// Thoughts are told as a summary of them: the one way to tell them that the
+// published contract and the clients in use have in common.
+var (
+	growingText    = &growing{"content_part.added", "output_text.delta", "output_text.done", "content_part.done", "content_index"}
+	growingThought = &growing{"reasoning_summary_part.added", "reasoning_summary_text.delta", "reasoning_summary_text.done", "reasoning_summary_part.done", "summary_index"}
+)
+
+// item is an item of this kind.
+func (k *growing) item(id, status string, content []any) any {
+	if k == growingText {
+		return responseMessage{"message", id, status, store.RoleAssistant, content}
+	}
+	return responseReasoning{"reasoning", id, content}
+}
+
+func (k *growing) part(text string) any {
+	if k == growingText {
+		return responseOutputText{"output_text", text, none, none}
+	}
+	return responseSummaryText{"summary_text", text}
+}
 
 // newResponse is the response to r before anything was said.
 func newResponse(r *responseRequest) response {
@@ -145,35 +170,33 @@ type responseWriter struct {
 	name   string // of the answer, in its session
 	stream bool
 	seq    int
-	open   string // output_text or reasoning_text while an item grows, else ""
+	open   *growing // the item that grows, if one does
 	text   strings.Builder
 }
 
 func newResponseWriter(w http.ResponseWriter, r *responseRequest, name string, cancel context.CancelFunc) *responseWriter {
 	s := &responseWriter{eventStream: newEventStream(w, cancel), res: newResponse(r), name: name, stream: r.Stream}
 	s.head = func() {
-		s.event("response.created", "response", s.res)
-		s.event("response.in_progress", "response", s.res)
+		s.event("created", "response", s.res)
+		s.event("in_progress", "response", s.res)
 	}
 	return s
 }
 
-// identify names the response after the session that holds it.
-func (s *responseWriter) identify(run *agent.Run) {
-	if s.res.ID == "" {
-		s.res.Store, s.res.ID = run.SessionID != "", responseID(run.SessionID, s.name)
-	}
+// accepted names the response after the session that holds it. It comes before
+// the turn's first event.
+func (s *responseWriter) accepted(run *agent.Run) {
+	s.res.Store, s.res.ID = run.SessionID != "", responseID(run.SessionID, s.name)
 }
 
 func (s *responseWriter) observe(ev agent.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.identify(ev.Run)
 	switch ev.Kind {
 	case agent.KindDelta:
-		s.grow("output_text", ev.Delta)
+		s.grow(growingText, ev.Delta)
 	case agent.KindThinking:
-		s.grow("reasoning_text", ev.Thinking)
+		s.grow(growingThought, ev.Thinking)
 	case agent.KindToolCall:
 		s.call(ev.Tool)
 	default:
@@ -184,98 +207,94 @@ func (s *responseWriter) observe(ev agent.Event) {
 	}
 }
 
-// itemID is the id of the output's newest item, or of the next one.
-func (s *responseWriter) itemID(kind string, index int) string {
-	return kind + strings.TrimPrefix(s.res.ID, "resp") + "_" + strconv.Itoa(index)
+// begin is eventStream's, where there is a stream.
+func (s *responseWriter) begin() {
+	if s.stream {
+		s.eventStream.begin()
+	}
+}
+
+// itemID is the id of the next item of the output.
+func (s *responseWriter) itemID(kind string) string {
+	return kind + strings.TrimPrefix(s.res.ID, "resp") + "_" + strconv.Itoa(len(s.res.Output))
 }
 
 // grow adds to the item that grows, or begins one of its kind.
-func (s *responseWriter) grow(kind, delta string) {
-	if s.stream {
-		s.begin()
-	}
+func (s *responseWriter) grow(kind *growing, delta string) {
+	s.begin()
 	if s.open != kind {
 		s.settle("completed")
 		s.open = kind
-		item, _ := s.item("in_progress", none)
-		s.event("response.output_item.added", "output_index", len(s.res.Output), "item", item)
-		s.part("response.content_part.added", "part", content(kind, ""))
+		s.event("output_item.added", "output_index", len(s.res.Output), "item", s.item("in_progress", none))
+		s.part(kind.added, "part", kind.part(""))
 	}
-	s.text.WriteString(delta)
-	switch {
-	case delta == "":
-	case kind == "output_text":
-		s.part("response.output_text.delta", "delta", delta, "logprobs", none)
-	default:
-		s.part("response.reasoning.delta", "delta", delta)
+	if s.text.WriteString(delta); delta != "" {
+		s.part(kind.delta, "delta", delta)
 	}
 }
 
 // settle ends the item that grows, if one does.
 func (s *responseWriter) settle(status string) {
-	if s.open == "" {
+	if s.open == nil {
 		return
 	}
-	text := s.text.String()
-	part := content(s.open, text)
-	if s.open == "output_text" {
-		s.part("response.output_text.done", "text", text, "logprobs", none)
-	} else {
-		s.part("response.reasoning.done", "text", text)
-	}
-	s.part("response.content_part.done", "part", part)
-	item, _ := s.item(status, []any{part})
-	s.event("response.output_item.done", "output_index", len(s.res.Output), "item", item)
+	part := s.open.part(s.text.String())
+	s.part(s.open.textDone, "text", s.text.String())
+	s.part(s.open.partDone, "part", part)
+	item := s.item(status, []any{part})
+	s.event("output_item.done", "output_index", len(s.res.Output), "item", item)
 	s.res.Output = append(s.res.Output, item)
-	s.open = ""
+	s.open = nil
 	s.text.Reset()
 }
 
-// item is the item that grows.
-func (s *responseWriter) item(status string, content []any) (item any, id string) {
-	if s.open == "output_text" {
-		id = s.itemID("msg", len(s.res.Output))
-		return responseMessage{"message", id, status, store.RoleAssistant, content}, id
-	}
-	id = s.itemID("rs", len(s.res.Output))
-	return responseReasoning{"reasoning", id, none, content}, id
+// item is the item that grows, as it is told.
+func (s *responseWriter) item(status string, content []any) any {
+	return s.open.item(s.openID(), status, content)
 }
 
-func content(kind, text string) any {
-	if kind == "output_text" {
-		return responseOutputText{kind, text, none, none}
+func (s *responseWriter) openID() string {
+	if s.open == growingText {
+		return s.itemID("msg")
 	}
-	return responseReasoningText{kind, text}
+	return s.itemID("rs")
+}
+
+// part tells an event of the only part of the item that grows.
+func (s *responseWriter) part(kind string, member string, value any) {
+	if !s.stream {
+		return
+	}
+	members := []any{"item_id", s.openID(), "output_index", len(s.res.Output), s.open.index, 0, member, value}
+	if member != "part" && s.open == growingText {
+		members = append(members, "logprobs", none)
+	}
+	s.event(kind, members...)
 }
 
 // call adds a function call, which comes whole.
 func (s *responseWriter) call(t *agent.ToolCall) {
-	if s.stream {
-		s.begin()
-	}
+	s.begin()
 	s.settle("completed")
 	index := len(s.res.Output)
-	item := responseCall{"function_call", s.itemID("fc", index), t.ID, t.Name, "", "in_progress"}
-	s.event("response.output_item.added", "output_index", index, "item", item)
+	item := responseCall{"function_call", s.itemID("fc"), t.ID, t.Name, "", "in_progress"}
+	s.event("output_item.added", "output_index", index, "item", item)
 	item.Arguments, item.Status = string(t.Arguments), "completed"
-	s.event("response.function_call_arguments.delta", "item_id", item.ID, "output_index", index, "delta", item.Arguments)
-	s.event("response.function_call_arguments.done", "item_id", item.ID, "output_index", index, "name", item.Name, "arguments", item.Arguments)
-	s.event("response.output_item.done", "output_index", index, "item", item)
+	s.event("function_call_arguments.delta", "item_id", item.ID, "output_index", index, "delta", item.Arguments)
+	s.event("function_call_arguments.done", "item_id", item.ID, "output_index", index, "name", item.Name, "arguments", item.Arguments)
+	s.event("output_item.done", "output_index", index, "item", item)
 	s.res.Output = append(s.res.Output, item)
 }
 
-// part tells an event of the growing item's only part.
-func (s *responseWriter) part(kind string, members ...any) {
-	if s.stream {
-		_, id := s.item("", nil)
-		s.event(kind, append([]any{"item_id", id, "output_index", len(s.res.Output), "content_index", 0}, members...)...)
-	}
-}
+const eventError = "error" // the one that is not response.something
 
 // event puts an event with these members, name and value in turn, into buf.
 func (s *responseWriter) event(kind string, members ...any) {
 	if !s.stream {
 		return
+	}
+	if kind != eventError {
+		kind = "response." + kind
 	}
 	s.buf = append(append(append(s.buf, "event: "...), kind...), "\ndata: {\"type\":\""...)
 	s.buf = append(append(s.buf, kind...), `","sequence_number":`...)
@@ -292,34 +311,30 @@ func (s *responseWriter) event(kind string, members ...any) {
 }
 
 // finish ends the response.
-func (s *responseWriter) finish(g *Gateway, run *agent.Run) {
+func (s *responseWriter) finish(g *Gateway, res agent.Result) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.identify(run)
-	res := run.Result()
 	failure := g.runError(res)
 	if failure != nil && !s.started {
 		errorOf(failure).write(s.w)
 		return
 	}
-	s.res.Status = "completed"
+	if failure == nil && s.open == nil && len(s.res.Output) == 0 {
+		s.grow(growingText, "") // nothing is an answer too
+	}
 	switch {
 	case failure != nil:
-		s.res.Status = "failed"
 		s.settle("incomplete")
-		s.res.Error = &responseError{string(failure.Code), failure.Message}
-		s.event("error", "error", errorOf(failure))
+		s.res.Status, s.res.Error = "failed", &responseError{string(failure.Code), failure.Message}
+		s.event(eventError, "error", errorOf(failure))
 	case res.StopReason == "length":
-		s.res.Status, s.res.IncompleteDetails = "incomplete", &responseIncomplete{"max_output_tokens"}
 		s.settle("incomplete")
+		s.res.Status, s.res.IncompleteDetails = "incomplete", &responseIncomplete{"max_output_tokens"}
 	default:
+		s.settle("completed")
 		now := time.Now().Unix()
-		s.res.CompletedAt = &now
+		s.res.Status, s.res.CompletedAt = "completed", &now
 	}
-	if failure == nil && s.open == "" && len(s.res.Output) == 0 {
-		s.grow("output_text", "") // nothing is an answer too
-	}
-	s.settle(s.res.Status)
 	u := usageOf(res.Usage)
 	s.res.Usage.InputTokens, s.res.Usage.OutputTokens, s.res.Usage.TotalTokens = u.PromptTokens, u.CompletionTokens, u.TotalTokens
 	s.res.Usage.InputDetails.CachedTokens = res.Usage.CacheRead
@@ -328,7 +343,7 @@ func (s *responseWriter) finish(g *Gateway, run *agent.Run) {
 		return
 	}
 	s.begin()
-	s.event("response."+s.res.Status, "response", s.res)
+	s.event(s.res.Status, "response", s.res)
 	s.buf = append(s.buf, "data: [DONE]\n\n"...)
 	s.flush()
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 
@@ -86,7 +85,7 @@ func (g *Gateway) place(t *agent.Turn, r *http.Request, req *responseRequest, wh
 	sessionID, name := cutResponseID(*req.PreviousResponseID)
 	from, ok := g.agents.Answer(sessionID, name, string(who))
 	if !ok {
-		e := refuse(http.StatusBadRequest, "invalid_request_error", fmt.Sprintf("Previous response with id '%s' not found.", clip(*req.PreviousResponseID, 256)))
+		e := refuse(http.StatusBadRequest, "invalid_request_error", "Previous response not found. Responses are kept for whoever asked for them, unless with store: false.")
 		param := "previous_response_id"
 		e.Code, e.Param = "previous_response_not_found", &param
 		return from, e

@@ -443,7 +443,7 @@ func TestResponsesRefusals(t *testing.T) {
 		{"a temperature", with(`"temperature":3`), "temperature", "must be <= 2"},
 		{"no tokens", with(`"max_output_tokens":0`), "max_output_tokens", "must be >= 1"},
 		{"a truncation", with(`"truncation":"some"`), "truncation", "must be"},
-		{"no such response", with(`"previous_response_id":"resp_1"`), "previous_response_id", "Previous response with id 'resp_1' not found."},
+		{"no such response", with(`"previous_response_id":"resp_1"`), "previous_response_id", "Previous response not found."},
 		{"a file as response", with(`"previous_response_id":"resp_../../x_y"`), "previous_response_id", "not found"},
 		{"no response", with(`"previous_response_id":""`), "previous_response_id", "not found"},
 	} {

@@ -605,6 +605,23 @@ func TestClientLeaves(t *testing.T) {
 		}},
 		{"openclaw agent, killed", func(t *testing.T) func() { return h.cliThatLeaves(t, syscall.SIGKILL) }},
 		{"openclaw agent, interrupted", func(t *testing.T) func() { return h.cliThatLeaves(t, syscall.SIGINT) }},
+		{"responses", func(t *testing.T) func() {
+			ctx, cancel := context.WithCancel(t.Context())
+			resp, err := h.call(ctx, "POST", "/v1/responses", responseBody("", "stream", object{"stream": true}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines := bufio.NewReader(resp.Body)
+			for {
+				line, err := lines.ReadString('\n')
+				if err != nil {
+					t.Fatal(err)
+				}
+				if strings.Contains(line, "a first word") {
+					return func() { cancel(); resp.Body.Close() }
+				}
+			}
+		}},
 	} {
 		t.Run(way.name, func(t *testing.T) {
 			leave := way.ask(t)

@@ -108,7 +108,7 @@ func (r *responseRequest) turn() (t agent.Turn, err error) {
 		}
 		if f.Function != nil {
 			*f = *f.Function
-			f.Type = "function"
+			f.Type, f.Function = "function", nil
 		}
 		if f.Name == "" {
 			return t, wire.InvalidRequest("tools.%d: must have required property 'name'", i)

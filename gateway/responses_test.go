@@ -649,3 +649,35 @@ func shape(to map[string]bool, at string, v any) {
 		to[fmt.Sprintf("%s %T", at, v)] = true
 	}
 }
+
+// FuzzResponseRequest takes any body, and what it takes can be answered.
+func FuzzResponseRequest(f *testing.F) {
+	for _, s := range []string{
+		`{"model":"openclaw","input":"hi"}`,
+		`{"model":"m","input":[{"role":"user","content":[{"type":"input_image","image_url":"data:image/png;base64,AAAA"},{"type":"input_file","file_data":"aGk="}]},{"type":"function_call","call_id":"c","name":"f","arguments":"{}"},{"type":"function_call_output","call_id":"c","output":"x"}]}`,
+		`{"model":"m","input":"x","tools":[{"type":"function","function":{"name":"f","function":{"name":"g"}}}],"tool_choice":{"type":"allowed_tools","tools":[{"name":"f"}]},"metadata":{"a":"b"},"text":{"format":{"type":"text"}}}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var req responseRequest
+		if wire.DecodeLoose(body, &req) != nil {
+			return
+		}
+		turn, err := req.turn()
+		if err != nil {
+			if e := errorOf(err.(*wire.Error)); e.status != http.StatusBadRequest {
+				t.Fatalf("%v", e)
+			}
+			return
+		}
+		if len(turn.Messages) == 0 {
+			t.Fatal("nothing is said")
+		}
+		var v map[string]any
+		if err := json.Unmarshal([]byte(compact(newResponse(&req))), &v); err != nil {
+			t.Fatal(err)
+		}
+		checkMembers(t, "response", v, resourceMembers)
+	})
+}

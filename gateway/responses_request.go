@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -158,24 +159,30 @@ func (r *responseRequest) choose(t *agent.Turn) error {
 	if err := wire.DecodeLoose(r.ToolChoice, &c); err != nil {
 		return wrong
 	}
-	allowed := func(name string) bool {
-		return slices.ContainsFunc(c.Tools, func(f responseTool) bool { return f.Name == name })
+	named := make([]map[string]string, 0, len(c.Tools)) // as the response repeats them
+	allowed := map[string]bool{}
+	if c.Type == "function" {
+		c.Tools = []responseTool{{Name: cmp.Or(c.Name, c.Function.Name)}}
 	}
-	if c.Name == "" {
-		c.Name = c.Function.Name
-	}
-	switch {
-	case c.Type == "function" && slices.ContainsFunc(t.Tools, func(f agent.Tool) bool { return f.Name == c.Name }):
-		raw, err := wire.Marshal(map[string]any{"type": "function", "function": map[string]string{"name": c.Name}})
-		t.ToolChoice = raw
-		r.ToolChoice, _ = wire.Marshal(map[string]string{"type": "function", "name": c.Name})
-		return err
-	case c.Type == "allowed_tools" && (c.Mode == "" || isChoice(c.Mode)):
-		t.Tools = slices.DeleteFunc(t.Tools, func(f agent.Tool) bool { return !allowed(f.Name) })
-		if c.Mode != "" {
-			t.ToolChoice = []byte(`"` + c.Mode + `"`)
+	for _, f := range c.Tools {
+		if !slices.ContainsFunc(t.Tools, func(known agent.Tool) bool { return known.Name == f.Name }) {
+			return wrong
 		}
-		return nil
+		allowed[f.Name] = true
+		named = append(named, map[string]string{"type": "function", "name": f.Name})
+	}
+	var err error
+	switch c.Mode = cmp.Or(c.Mode, "auto"); {
+	case c.Type == "function":
+		if t.ToolChoice, err = wire.Marshal(map[string]any{"type": "function", "function": map[string]string{"name": c.Tools[0].Name}}); err == nil {
+			r.ToolChoice, err = wire.Marshal(named[0])
+		}
+		return err
+	case c.Type == "allowed_tools" && isChoice(c.Mode) && len(named) > 0:
+		t.Tools = slices.DeleteFunc(t.Tools, func(f agent.Tool) bool { return !allowed[f.Name] })
+		t.ToolChoice = []byte(`"` + c.Mode + `"`)
+		r.ToolChoice, err = wire.Marshal(map[string]any{"type": c.Type, "mode": c.Mode, "tools": named})
+		return err
 	}
 	return wrong
 }

@@ -436,6 +436,8 @@ func TestResponsesRefusals(t *testing.T) {
 		{"a nested tool without name", with(`"tools":[{"type":"function","function":{}}]`), "tools.0", "'name'"},
 		{"an odd choice", with(`"tool_choice":"maybe"`), "tool_choice", "must be auto"},
 		{"a choice of nothing", with(`"tool_choice":{"type":"function","name":"f"}`), "tool_choice", "must be auto"},
+		{"a choice of unknown tools", with(`"tools":[` + weather + `],"tool_choice":{"type":"allowed_tools","tools":[{"type":"function","name":"f"}]}`), "tool_choice", "must be auto"},
+		{"a choice among none", with(`"tools":[` + weather + `],"tool_choice":{"type":"allowed_tools","tools":[]}`), "tool_choice", "must be auto"},
 		{"a format", with(`"text":{"format":{"type":"json_schema","name":"x","schema":{}}}`), "text.format.type", "only text"},
 		{"in the background", with(`"background":true`), "background", "not made in the background"},
 		{"metadata", with(`"metadata":{"k":7}`), "metadata.k", "must be string"},

@@ -20,6 +20,7 @@ const (
 type eventStream struct {
 	w      http.ResponseWriter
 	rc     *http.ResponseController
+	ctx    context.Context    // the request's
 	cancel context.CancelFunc // ends the turn when the client takes nothing more
 	head   func()             // puts into buf what comes before anything else
 
@@ -29,8 +30,8 @@ type eventStream struct {
 	failed  bool
 }
 
-func newEventStream(w http.ResponseWriter, cancel context.CancelFunc) eventStream {
-	return eventStream{w: w, rc: http.NewResponseController(w), cancel: cancel}
+func newEventStream(w http.ResponseWriter, r *http.Request, cancel context.CancelFunc) eventStream {
+	return eventStream{w: w, rc: http.NewResponseController(w), ctx: r.Context(), cancel: cancel}
 }
 
 // wait returns when the run has ended, and keeps the connection alive until then.
@@ -71,6 +72,9 @@ func (s *eventStream) flush() {
 		return
 	}
 	s.rc.SetWriteDeadline(time.Now().Add(sseWriteTimeout))
+	if s.ctx.Err() != nil { // what route set then must stand, whichever came first
+		s.rc.SetWriteDeadline(time.Now().Add(expelAfter))
+	}
 	_, err := s.w.Write(s.buf)
 	if err == nil {
 		err = s.rc.Flush()

@@ -85,7 +85,7 @@ func (g *Gateway) chatCompletions(w http.ResponseWriter, r *http.Request, who pr
 	defer cancel()
 	var stream *completionStream
 	if req.Stream {
-		stream = newCompletionStream(w, id, req.Model, req.StreamOptions != nil && req.StreamOptions.IncludeUsage, cancel)
+		stream = newCompletionStream(w, r, id, req.Model, req.StreamOptions != nil && req.StreamOptions.IncludeUsage, cancel)
 		turn.Observe = stream.observe
 	}
 	run, err := g.agents.Start(ctx, turn)

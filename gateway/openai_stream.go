@@ -20,10 +20,10 @@ type completionStream struct {
 	calls  int
 }
 
-func newCompletionStream(w http.ResponseWriter, id, model string, usage bool, cancel context.CancelFunc) *completionStream {
+func newCompletionStream(w http.ResponseWriter, r *http.Request, id, model string, usage bool, cancel context.CancelFunc) *completionStream {
 	name, _ := json.Marshal(model)
 	s := &completionStream{
-		eventStream: newEventStream(w, cancel), usage: usage,
+		eventStream: newEventStream(w, r, cancel), usage: usage,
 		prefix: `data: {"id":"` + id + `","object":"chat.completion.chunk","created":` + strconv.FormatInt(time.Now().Unix(), 10) + `,"model":` + string(name) + `,"choices":[`,
 	}
 	s.head = func() {

@@ -46,7 +46,7 @@ func (g *Gateway) responses(w http.ResponseWriter, r *http.Request, who principa
 	// Ends the turn when this handler returns early, for whatever reason.
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	out := newResponseWriter(w, &req, name, cancel)
+	out := newResponseWriter(w, r, &req, name, cancel)
 	turn.Accepted, turn.Observe = out.accepted, out.observe
 	run, err := g.agents.Start(ctx, turn)
 	if errors.Is(err, agent.ErrMovedOn) { // something else was said after that response: a way of its own

@@ -174,8 +174,8 @@ type responseWriter struct {
 	text   strings.Builder
 }
 
-func newResponseWriter(w http.ResponseWriter, r *responseRequest, name string, cancel context.CancelFunc) *responseWriter {
-	s := &responseWriter{eventStream: newEventStream(w, cancel), res: newResponse(r), name: name, stream: r.Stream}
+func newResponseWriter(w http.ResponseWriter, r *http.Request, req *responseRequest, name string, cancel context.CancelFunc) *responseWriter {
+	s := &responseWriter{eventStream: newEventStream(w, r, cancel), res: newResponse(req), name: name, stream: req.Stream}
 	s.head = func() {
 		s.event("created", "response", s.res)
 		s.event("in_progress", "response", s.res)

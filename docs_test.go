@@ -154,7 +154,7 @@ func TestReadme(t *testing.T) {
 					if err != nil {
 						t.Errorf("%s: %v\n%s", where, err, out)
 					}
-					if strings.Contains(out, `"error"`) {
+					if strings.Contains(out, `"error":{`) {
 						t.Errorf("%s: an error in the output:\n%s", where, out)
 					}
 				case "run: fails":

@@ -64,6 +64,7 @@ type Agents struct {
 	order    uint64             // runs that were admitted
 
 	described map[string]description // of transcripts, by session id
+	swept     map[string]sweepState  // of named answers, by agent
 
 	usageMu   sync.Mutex // held while a report is made
 	usage     UsageReport
@@ -90,6 +91,7 @@ func New(o Options) *Agents {
 		sessions:  map[place]*session{},
 		runs:      map[string]*Run{},
 		described: map[string]description{},
+		swept:     map[string]sweepState{},
 	}
 }
 
@@ -127,6 +129,12 @@ func (a *Agents) Start(ctx context.Context, t Turn) (*Run, error) {
 	}
 	if err := check(cfg, &t); err != nil {
 		return nil, err
+	}
+	if t.SessionKey == "" && t.Answer != nil {
+		if err := a.ownSession(&t, to.agent); err != nil {
+			return nil, err
+		}
+		to.place = place{to.agent, t.SessionKey}
 	}
 	var index *store.Sessions
 	if t.SessionKey == "" {

@@ -39,8 +39,16 @@ type Turn struct {
 	Messages   []store.Message
 	System     string // joins the end of the system prompt
 
+	// Answer, if set, is noted with the answer, so that a later turn can go on
+	// from it; without a SessionKey the turn then gets a session of its own.
+	// After is the record that must be the session's last, or ErrMovedOn.
+	Answer *store.Answer
+	After  string
+
 	Tools       []Tool // functions of the client: a turn that calls one ends with stopReason toolUse
 	ToolChoice  json.RawMessage
+	OneCall     bool   // at most one tool call in the answer
+	Whole       bool   // ErrTooLong rather than leave out what does not fit
 	Model       string // provider/model for this turn alone, without fallbacks
 	MaxTokens   int
 	Temperature *float64

@@ -117,6 +117,9 @@ func (s *session) end(t *turn, answer *store.Message, res *Result) (next *turn, 
 	defer s.mu.Unlock()
 	defer func() { next = s.nextLocked() }()
 	res.SessionID = s.sessionID
+	if res.Status == StatusOK {
+		answer.Answer = t.Answer
+	}
 	if err := s.say(messageLine(store.NewRecordID(), answer)); err != nil {
 		return nil, err
 	}
@@ -189,12 +192,15 @@ func (a *Agents) answer(ctx context.Context, t *turn, records []store.Record, re
 	a.emit(t, Event{Kind: KindStart})
 	system := systemPrompt(t.agent, a.workspace(t.agent), t.System)
 	res, err = a.models.run(ctx, refs, &modelRequest{
-		System: system, Tools: t.Tools, ToolChoice: t.ToolChoice, MaxTokens: t.MaxTokens,
+		System: system, Tools: t.Tools, ToolChoice: t.ToolChoice, OneCall: t.OneCall, MaxTokens: t.MaxTokens,
 		Temperature: t.Temperature, TopP: t.TopP, Stop: t.Stop, SessionKey: t.run.SessionKey,
 		prepare: func(q *modelRequest) (err error) {
 			t.model = q.Model
 			a.emit(t, Event{Kind: KindModel, Provider: q.Model.Provider, Model: q.Model.ID})
-			q.Messages, err = fit(records, q.Model.ContextWindow, estimate(system)+toolTokens(t.Tools), q.MaxTokens)
+			fixed := estimate(system) + toolTokens(t.Tools)
+			if q.Messages, err = fit(records, q.Model.ContextWindow, fixed, q.MaxTokens); err == nil && t.Whole {
+				err = whole(records, q.Model.ContextWindow, fixed, q.MaxTokens)
+			}
 			return err
 		},
 	}, func(d delta) {

@@ -30,7 +30,8 @@ var imports = map[string][]string{
 	"reload/config": {},
 	"reload":        {"reload/config"},
 	"gateway/store": {},
-	"gateway/agent": {"gateway/store", "reload/config"},
+	"gateway/tool":  {"gateway/store", "reload/config"},
+	"gateway/agent": {"gateway/store", "gateway/tool", "reload/config"},
 	"gateway":       {"gateway/agent", "gateway/store", "reload", "reload/config", "wire"},
 	"svc":           {"gateway/store", "reload/config", "wire"},
 }

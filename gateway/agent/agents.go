@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"openclaw/gateway/store"
+	"openclaw/gateway/tool"
 	"openclaw/reload/config"
 )
 
@@ -32,7 +33,8 @@ type Options struct {
 	Config    func() *config.Config             // the current configuration
 	Workspace func(config.ResolvedAgent) string // where an agent works; nil is what its configuration says
 	Log       *slog.Logger
-	Sink      func(Event) // gets every event of every run, on the run's goroutine; must not block
+	Sink      func(Event)              // gets every event of every run, on the run's goroutine; must not block
+	Tools     func(tool.Scope) Toolset // what a turn may do; nil is nothing
 
 	// Dial connects to model providers; nil is the network.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -46,6 +48,7 @@ type Agents struct {
 	workspace func(config.ResolvedAgent) string
 	log       *slog.Logger
 	sink      func(Event)
+	tools     func(tool.Scope) Toolset
 	models    *models
 
 	// Counts runs until their last event and actors until they are gone. It
@@ -85,7 +88,7 @@ func New(o Options) *Agents {
 		o.Workspace = func(a config.ResolvedAgent) string { return a.Workspace }
 	}
 	return &Agents{
-		dir: o.Dir, config: o.Config, workspace: o.Workspace, log: o.Log, sink: o.Sink,
+		dir: o.Dir, config: o.Config, workspace: o.Workspace, log: o.Log, sink: o.Sink, tools: o.Tools,
 		models:    newModels(o.Config, o.Log, o.Dial),
 		sessions:  map[place]*session{},
 		runs:      map[string]*Run{},

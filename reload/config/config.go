@@ -155,6 +155,8 @@ type AgentDefaults struct {
 	SystemPrompt   string  `key:"systemPrompt" reload:"hot" doc:"Text at the start of every system prompt."`
 	Sandbox        Sandbox `key:"sandbox"`
 	TimeoutSeconds int     `key:"timeoutSeconds" default:"600" min:"1" max:"86400" reload:"hot" doc:"Time one turn may take, in seconds."`
+	MaxToolRounds  int     `key:"maxToolRounds" default:"50" min:"1" max:"10000" reload:"hot" doc:"Answers of one turn that may call tools; then the model has to come to an end."`
+	MaxTurnTokens  int     `key:"maxTurnTokens" default:"5000000" min:"0" max:"2000000000" reload:"hot" doc:"Tokens that the model calls of one turn may use together before no further tools are run; 0 is no bound."`
 }
 
 // Agent is one agent; what it leaves out comes from agents.defaults.

@@ -34,6 +34,8 @@ type ResolvedAgent struct {
 	SystemPrompt string
 	SandboxMode  string // off, non-main or all
 	Timeout      time.Duration
+
+	MaxToolRounds, MaxTurnTokens int // of one turn; 0 tokens is no bound
 }
 
 // Refs are the primary model and its fallbacks, in the order to try them.
@@ -106,6 +108,9 @@ func (c *Config) resolveAgent(list []Agent, i int) ResolvedAgent {
 		SystemPrompt: firstOf(a.SystemPrompt, d.SystemPrompt),
 		SandboxMode:  firstOf(a.Sandbox.Mode, d.Sandbox.Mode, "non-main"),
 		Timeout:      time.Duration(seconds) * time.Second,
+
+		MaxToolRounds: d.MaxToolRounds,
+		MaxTurnTokens: d.MaxTurnTokens,
 	}
 	// An empty list in the file means none; an absent one means the default's.
 	if r.Fallbacks == nil {

@@ -17,13 +17,13 @@ func TestAgents(t *testing.T) {
 	if !ok || !main.Default || main.Primary != "builtin/echo" || main.SandboxMode != "non-main" || main.Timeout != 10*time.Minute || c.DefaultAgentID() != "main" || len(c.AgentList()) != 1 {
 		t.Errorf("without any: %+v", main)
 	}
-	c = mustParse(t, `{agents:{defaults:{model:{primary:"p/a",fallbacks:["p/b"]},systemPrompt:"all",timeoutSeconds:30,sandbox:{mode:"all"},workspace:"~/w"},
+	c = mustParse(t, `{agents:{defaults:{model:{primary:"p/a",fallbacks:["p/b"]},systemPrompt:"all",timeoutSeconds:30,sandbox:{mode:"all"},workspace:"~/w",maxToolRounds:9},
 		list:[{id:"one"},{id:"two",default:true,name:"Two",model:"p/c",systemPrompt:"mine",timeoutSeconds:5,sandbox:{mode:"off"},workspace:"/x"},{id:"three",model:{fallbacks:[]}}]},
 		models:{providers:{p:{baseUrl:"http://h/v1/"}}}}`, nil).Config
 	want := []ResolvedAgent{
-		{"one", "one", false, "~/w", "p/a", []string{"p/b"}, "all", "all", 30 * time.Second},
-		{"two", "Two", true, "/x", "p/c", []string{"p/b"}, "mine", "off", 5 * time.Second},
-		{"three", "three", false, "~/w", "p/a", []string{}, "all", "all", 30 * time.Second},
+		{"one", "one", false, "~/w", "p/a", []string{"p/b"}, "all", "all", 30 * time.Second, 9, 5_000_000},
+		{"two", "Two", true, "/x", "p/c", []string{"p/b"}, "mine", "off", 5 * time.Second, 9, 5_000_000},
+		{"three", "three", false, "~/w", "p/a", []string{}, "all", "all", 30 * time.Second, 9, 5_000_000},
 	}
 	if got := c.AgentList(); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v", got)

@@ -32,7 +32,7 @@ var imports = map[string][]string{
 	"gateway/store": {},
 	"gateway/tool":  {"gateway/store", "reload/config"},
 	"gateway/agent": {"gateway/store", "gateway/tool", "reload/config"},
-	"gateway":       {"gateway/agent", "gateway/store", "reload", "reload/config", "wire"},
+	"gateway":       {"gateway/agent", "gateway/store", "gateway/tool", "reload", "reload/config", "wire"},
 	"svc":           {"gateway/store", "reload/config", "wire"},
 }
 

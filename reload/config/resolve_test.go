@@ -21,9 +21,9 @@ func TestAgents(t *testing.T) {
 		list:[{id:"one"},{id:"two",default:true,name:"Two",model:"p/c",systemPrompt:"mine",timeoutSeconds:5,sandbox:{mode:"off"},workspace:"/x"},{id:"three",model:{fallbacks:[]}}]},
 		models:{providers:{p:{baseUrl:"http://h/v1/"}}}}`, nil).Config
 	want := []ResolvedAgent{
-		{"one", "one", false, "~/w", "p/a", []string{"p/b"}, "all", "all", 30 * time.Second, 9, 5_000_000},
-		{"two", "Two", true, "/x", "p/c", []string{"p/b"}, "mine", "off", 5 * time.Second, 9, 5_000_000},
-		{"three", "three", false, "~/w", "p/a", []string{}, "all", "all", 30 * time.Second, 9, 5_000_000},
+		{"one", "one", false, "~/w", "p/a", []string{"p/b"}, "all", "all", 30 * time.Second, Tools{}, 9, 5_000_000},
+		{"two", "Two", true, "/x", "p/c", []string{"p/b"}, "mine", "off", 5 * time.Second, Tools{}, 9, 5_000_000},
+		{"three", "three", false, "~/w", "p/a", []string{}, "all", "all", 30 * time.Second, Tools{}, 9, 5_000_000},
 	}
 	if got := c.AgentList(); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v", got)

@@ -50,7 +50,7 @@ var chokepoints = []chokepoint{
 	{"file opener", []string{"os.Open", "os.OpenFile", "os.Create", "os.CreateTemp", "os.MkdirTemp", "os.ReadFile", "os.WriteFile", "os.OpenRoot", "os.OpenInRoot", "os.Rename", "os.Remove", "os.RemoveAll", "os.Mkdir", "os.MkdirAll", "os.Chmod", "os.Link", "os.Symlink", "os.Truncate"}, []string{
 		"gateway/store/",
 		"gateway/agent/prompt.go", // the workspace's own files, through one os.Root
-		"gateway/proc/", // /proc
+		"gateway/proc/",           // /proc
 		"gateway/tool/workspace.go",
 	}},
 	{"listener", []string{"net.Listen", "net.ListenTCP", "net.ListenUnix", "net.ListenPacket", "net.ListenConfig", "net.FileListener", "net/http.ListenAndServe", "net/http.ListenAndServeTLS", "net/http.Serve"}, []string{

@@ -202,6 +202,7 @@ func (g *Gateway) prepare(loaded *config.Loaded) error {
 	g.agents = agent.New(agent.Options{
 		Dir: g.store, Config: g.cfg, Workspace: g.opts.Paths.WorkspaceOf, Log: g.log.With("sub", "agent"),
 		Sink: g.streams.sink, Dial: g.opts.Dial,
+		Tools: func(s tool.Scope) agent.Toolset { return g.tools.For(s) },
 	})
 	table := methodTable()
 	g.methods = make(map[string]*method, len(table))

@@ -101,7 +101,7 @@ func TestKillNineResponses(t *testing.T) {
 			t.Errorf("the model is not told %s: %s", quoted, last)
 		}
 	}
-	if strings.Contains(last, "hang") {
+	if strings.Contains(last, `"hang"`) {
 		t.Errorf("the model is told what was asked another way: %s", last)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"openclaw/gateway"
+	"openclaw/gateway/tool"
 	"openclaw/reload/config"
 	"openclaw/svc"
 )
@@ -61,6 +63,20 @@ func TestReference(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestToolSchemas shows each change of what models are told of tools.
+func TestToolSchemas(t *testing.T) {
+	var all bytes.Buffer
+	e := json.NewEncoder(&all)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	for _, d := range tool.Table() {
+		if err := e.Encode(d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	golden(t, "testdata/golden/tools.json", all.Bytes())
 }
 
 // A block is a fenced text of a README and what its marker says of it.

@@ -31,8 +31,9 @@ var imports = map[string][]string{
 	"reload":        {"reload/config"},
 	"gateway/proc":  {},
 	"gateway/store": {},
-	"gateway/agent": {"gateway/store", "reload/config"},
-	"gateway":       {"gateway/agent", "gateway/proc", "gateway/store", "reload", "reload/config", "wire"},
+	"gateway/tool":  {"gateway/store", "reload/config"},
+	"gateway/agent": {"gateway/store", "gateway/tool", "reload/config"},
+	"gateway":       {"gateway/agent", "gateway/proc", "gateway/store", "gateway/tool", "reload", "reload/config", "wire"},
 	"svc":           {"gateway/proc", "gateway/store", "reload/config", "svc/unit", "wire"},
 	"svc/unit":      {},
 }
@@ -50,6 +51,7 @@ var chokepoints = []chokepoint{
 		"gateway/store/",
 		"gateway/agent/prompt.go", // the workspace's own files, through one os.Root
 		"gateway/proc/",           // /proc
+		"gateway/tool/workspace.go",
 	}},
 	{"listener", []string{"net.Listen", "net.ListenTCP", "net.ListenUnix", "net.ListenPacket", "net.ListenConfig", "net.FileListener", "net/http.ListenAndServe", "net/http.ListenAndServeTLS", "net/http.Serve"}, []string{
 		"gateway/listen.go",

@@ -99,11 +99,10 @@ func keyCases() map[string][]keyCase {
 			{key: "agents.list[].systemPrompt", to: "Be kind.", see: turnWith("Be kind.")},
 			{key: "agents.list[].sandbox.mode", to: "all", see: policy(held)},
 			{key: "agents.list[].timeoutSeconds", to: 1, see: timesOut},
-			{key: "tools.allow", to: []any{"read"}, see: policy(func(p wire.Policy) bool { return slices.Equal(p.Tools, []string{"read"}) })},
-			{key: "tools.deny", to: []any{"exec"}, see: policy(func(p wire.Policy) bool { return slices.Equal(p.Tools, []string{"read", "write"}) })},
 			{key: "session.scope", to: "global", see: shows("agents.list", `"scope":"global"`)},
 			{key: "session.mainKey", to: "home", see: shows("agents.list", `"mainKey":"home"`)},
 		},
+		"tools": toolCases(),
 		"models": {
 			{key: "models.providers.*.baseUrl", to: "$PROVIDER/v2", see: turn(func(x *exchange, _ string) bool { return strings.HasPrefix(x.path, "/v2/") })},
 			{key: "models.providers.*.apiKey", to: "sk-another-one", see: turn(func(x *exchange, _ string) bool { return x.header.Get("Authorization") == "Bearer sk-another-one" })},
@@ -126,6 +125,29 @@ func keyCases() map[string][]keyCase {
 		"token":    {{key: "gateway.auth.token", to: "WmX7pQ2rT9vB4nK6yL8cD3fG5hJ1sA0e"}},
 		"password": {{key: "gateway.auth.password", to: "another password of a sentence"}},
 	}
+}
+
+// toolCases show in each new connection's hello what the default agent may use.
+func toolCases() []keyCase {
+	tools := func(has string, not ...string) func(*rig) error {
+		return policy(func(p wire.Policy) bool {
+			return slices.Contains(p.Tools, has) && !slices.ContainsFunc(not, func(n string) bool { return slices.Contains(p.Tools, n) })
+		})
+	}
+	var cases []keyCase
+	for _, section := range []string{"tools", "agents.list[].tools", "tools.byProvider.*", "agents.list[].tools.byProvider.*"} {
+		cases = append(cases,
+			keyCase{key: section + ".profile", to: "minimal", see: tools("session_status", "read")},
+			keyCase{key: section + ".allow", to: []any{"read"}, see: tools("read", "write", "session_status")},
+			keyCase{key: section + ".deny", to: []any{"group:fs"}, see: tools("session_status", "read", "write")},
+		)
+		see := tools("gateway")
+		if strings.Contains(section, "*") { // adds to a profile that the case does not set
+			see = shows("config.get", `"alsoAllow":["gateway"]`)
+		}
+		cases = append(cases, keyCase{key: section + ".alsoAllow", to: []any{"gateway"}, see: see})
+	}
+	return cases
 }
 
 func doorCases() []keyCase {
@@ -154,6 +176,9 @@ func doorCases() []keyCase {
 		{key: "gateway.controlUi.allowedOrigins", to: []any{"https://ui.example"}, see: responds(200, "GET", "/healthz", "", "Origin: https://ui.example")},
 		{key: "gateway.http.endpoints.responses.enabled", to: false, see: responds(404, "POST", "/v1/responses", responseBody("", "hello", nil))},
 		{key: "gateway.http.endpoints.chatCompletions.enabled", to: false, see: responds(404, "POST", "/v1/chat/completions", chatBody("", "hello", false))},
+		{key: "gateway.http.endpoints.toolsInvoke.enabled", to: false, see: responds(404, "POST", "/tools/invoke", `{"tool":"agents_list"}`)},
+		{key: "gateway.tools.allow", to: []any{"list"}, see: responds(200, "POST", "/tools/invoke", `{"tool":"list"}`)},
+		{key: "gateway.tools.deny", to: []any{"agents_list"}, see: responds(404, "POST", "/tools/invoke", `{"tool":"agents_list"}`)},
 		{key: "gateway.http.endpoints.models.enabled", to: false, see: responds(404, "GET", "/v1/models", "")},
 		{key: "gateway.hotReload.mode", to: "hot", see: shows("status", `"mode":"hot"`)},
 		{key: "gateway.hotReload.debounceMs", to: 300, see: func(r *rig) error {
@@ -381,6 +406,10 @@ func (r *rig) furnish(group string) {
 	case "password":
 		r.secret, r.token = "password", password
 		r.set("gateway.auth", object{"mode": "password", "password": password})
+	case "tools":
+		for _, at := range []string{"tools", "agents.list[main].tools"} {
+			r.set(at+".byProvider", object{"fake": object{}})
+		}
 	case "tls":
 		certificates(r.t, r.dir)
 		r.secure = true

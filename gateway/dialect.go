@@ -1,9 +1,9 @@
 package gateway
 
 import (
-	"slices"
 	"strconv"
 
+	"openclaw/gateway/tool"
 	"openclaw/reload/config"
 	"openclaw/wire"
 )
@@ -61,13 +61,11 @@ func (runbook) denied(scope wire.Scope) *wire.Error { return wire.Forbidden(scop
 
 // policyOf is the part of hello that only the configuration decides.
 func policyOf(c *config.Config) []byte {
-	tools := []string{}
-	for _, t := range c.Tools.Allow {
-		if !slices.Contains(c.Tools.Deny, t) {
-			tools = append(tools, t)
-		}
-	}
 	agent, _ := c.Agent(c.DefaultAgentID())
+	tools := []string{}
+	for _, t := range tool.Effective(c, mainScope(agent)) {
+		tools = append(tools, t.Name)
+	}
 	l := c.Gateway.Limits
 	enc, err := wire.Marshal(wire.Policy{
 		Sandbox: agent.SandboxMode, Tools: tools, MaxPayload: int64(l.MaxPayload),

@@ -5,7 +5,7 @@
 // (admit.go: host, origin, proxies; auth.go, limiter.go: credentials) and
 // serves the HTTP endpoints of its route table; upgrade.go turns a request into
 // a peer (peer.go), whose requests method.go dispatches by the table in
-// methods.go. hub.go knows all peers and sends events (event.go) in each one's
+// methods.go. tools.go tells of the tools that turns have, and calls one over HTTP. hub.go knows all peers and sends events (event.go) in each one's
 // dialect (dialect.go). gateway.go starts and stops it all from what options.go
 // says; reload.go applies a changed configuration, and where that takes a
 // restart door.go hands the sockets to the next gateway. health.go and log.go
@@ -34,6 +34,7 @@ import (
 
 	"openclaw/gateway/agent"
 	"openclaw/gateway/store"
+	"openclaw/gateway/tool"
 	"openclaw/reload/config"
 	"openclaw/wire"
 )
@@ -85,6 +86,7 @@ type Gateway struct {
 	logs      *logOutput
 	store     *store.Dir
 	agents    *agent.Agents
+	tools     *tool.Tools
 	hub       *hub
 	streams   *streams
 	health    *health
@@ -196,9 +198,11 @@ func (g *Gateway) prepare(loaded *config.Loaded) error {
 	if err := g.isolated(cfg); err != nil {
 		return err
 	}
+	g.tools = tool.New(tool.Options{Config: g.cfg, Dir: g.store, Log: g.log.With("sub", "tool"), Sessions: toolSessions{g}})
 	g.agents = agent.New(agent.Options{
 		Dir: g.store, Config: g.cfg, Workspace: g.opts.Paths.WorkspaceOf, Log: g.log.With("sub", "agent"),
 		Sink: g.streams.sink, Dial: g.opts.Dial,
+		Tools: func(s tool.Scope) agent.Toolset { return g.tools.For(s) },
 	})
 	table := methodTable()
 	g.methods = make(map[string]*method, len(table))
@@ -423,6 +427,9 @@ func (g *Gateway) drain(reason string, next *Gateway) {
 	}
 	if restart {
 		g.conns.settle()
+	}
+	if err := g.tools.Close(ctx); err != nil {
+		g.log.Warn("tools cut off", "err", err)
 	}
 	gone := g.hub.close(func(p *peer) { p.leave(restart) })
 	g.conns.close()

@@ -39,6 +39,8 @@ func routeTable() []route {
 	chat := func(c *config.Config) bool { return c.Gateway.HTTP.Endpoints.ChatCompletions.Enabled }
 	responses := func(c *config.Config) bool { return c.Gateway.HTTP.Endpoints.Responses.Enabled }
 	models := func(c *config.Config) bool { return c.Gateway.HTTP.Endpoints.Models.Enabled }
+	invoke := func(c *config.Config) bool { return c.Gateway.HTTP.Endpoints.ToolsInvoke.Enabled }
+	invokeLimit := func(*config.Config) int64 { return maxInvoke }
 	return []route{
 		{methods: "GET, HEAD", pattern: "/healthz", handler: (*Gateway).healthz},
 		{methods: "GET, HEAD", pattern: "/health", handler: (*Gateway).healthz},
@@ -48,6 +50,7 @@ func routeTable() []route {
 		{methods: "POST", pattern: "/v1/chat/completions", auth: true, bodyLimit: maxPayload, enabled: chat, handler: (*Gateway).chatCompletions},
 		{methods: "POST", pattern: "/v1/responses", auth: true, bodyLimit: maxPayload, enabled: responses, handler: (*Gateway).responses},
 		{methods: "GET", pattern: "/v1/models", auth: true, enabled: models, handler: (*Gateway).modelsList},
+		{methods: "POST", pattern: "/tools/invoke", auth: true, bodyLimit: invokeLimit, enabled: invoke, handler: (*Gateway).toolsInvoke},
 		{methods: "GET", pattern: "/v1/models/*", auth: true, enabled: models, handler: (*Gateway).modelGet},
 	}
 }

@@ -35,6 +35,7 @@ func methodTable() []method {
 		rpc("sessions.delete", wire.ScopeAdmin, "Forget a session; its transcript is renamed, not removed.", (*Gateway).sessionsDelete),
 		rpc("sessions.compact", wire.ScopeAdmin, "Show models only the newest messages of a session from now on.", (*Gateway).sessionsCompact),
 		rpc("models.list", wire.ScopeRead, "The models that turns may use.", (*Gateway).modelsRPC),
+		rpc("tools.catalog", wire.ScopeRead, "The tools there are, by group, and which of them an agent's turns may call.", (*Gateway).toolsCatalog, inline),
 		rpc("usage.status", wire.ScopeRead, "Quotas at the model providers, where one tells them.", (*Gateway).usageStatus),
 		rpc("usage.cost", wire.ScopeRead, "Tokens and cost per day.", (*Gateway).usageCost),
 	}

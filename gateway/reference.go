@@ -4,11 +4,12 @@ import (
 	"fmt"
 	"strings"
 
+	"openclaw/gateway/tool"
 	"openclaw/wire"
 )
 
-// Reference is the Markdown reference of methods, events, HTTP endpoints and
-// error codes, from the tables that the daemon runs on.
+// Reference is the Markdown reference of methods, events, tools and error
+// codes, from the tables that the daemon runs on.
 func Reference() []byte {
 	var b strings.Builder
 	b.WriteString("### Methods\n\n| method | scope | does |\n|---|---|---|\n")
@@ -18,6 +19,10 @@ func Reference() []byte {
 	b.WriteString("\n### Events\n\n| event | scope | tells |\n|---|---|---|\n")
 	for _, e := range eventTable() {
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", e.name, scopeName(e.scope), e.doc)
+	}
+	b.WriteString("\n### Tools\n\n| tool | class | groups | does |\n|---|---|---|---|\n")
+	for _, d := range tool.Table() {
+		fmt.Fprintf(&b, "| `%s` | %s | `%s` | %s |\n", d.Name, d.Class, strings.Join(d.Groups, "`, `"), d.Description)
 	}
 	b.WriteString("\n### Error codes\n\n| code | retryable | HTTP | means |\n|---|---|---|---|\n")
 	for _, c := range wire.Codes() {

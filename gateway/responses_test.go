@@ -72,7 +72,8 @@ func thinker(t *testing.T) (Options, *[]string) {
 	})}
 	go s.Serve(l)
 	t.Cleanup(func() { s.Close() })
-	o := testOptions(t, strings.Replace(modelConfig, `models:[{id:"m"}]`, `models:[{id:"m",contextWindow:4000,input:["text","image"]}]`, 1))
+	// It calls whatever it is offered: so only what a client offers.
+	o := testOptions(t, strings.Replace(strings.Replace(modelConfig, `{gateway:`, `{tools:{allow:[]},gateway:`, 1), `models:[{id:"m"}]`, `models:[{id:"m",contextWindow:4000,input:["text","image"]}]`, 1))
 	o.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) { return l.dial(ctx, network, addr) }
 	return o, &asked
 }

@@ -48,6 +48,7 @@ type Gateway struct {
 	TrustedProxies []string  `key:"trustedProxies" reload:"hot" doc:"IP addresses or CIDR blocks of reverse proxies whose forwarding headers count."`
 	ControlUI      ControlUI `key:"controlUi"`
 	HTTP           HTTP      `key:"http"`
+	Tools          HTTPTools `key:"tools"`
 	Shutdown       Shutdown  `key:"shutdown"`
 	Limits         Limits    `key:"limits"`
 }
@@ -102,6 +103,7 @@ type Endpoints struct {
 	ChatCompletions Endpoint `key:"chatCompletions"`
 	Responses       Endpoint `key:"responses"`
 	Models          Endpoint `key:"models"`
+	ToolsInvoke     Endpoint `key:"toolsInvoke"`
 }
 
 // Endpoint is one HTTP endpoint's switch.
@@ -167,6 +169,7 @@ type Agent struct {
 	Model          Model   `key:"model"`
 	SystemPrompt   string  `key:"systemPrompt" reload:"hot" doc:"Text at the start of this agent's system prompt."`
 	Sandbox        Sandbox `key:"sandbox"`
+	Tools          Tools   `key:"tools"`
 	TimeoutSeconds int     `key:"timeoutSeconds" min:"0" max:"86400" reload:"hot" doc:"Time one turn may take, in seconds; 0 is the default's."`
 }
 
@@ -213,12 +216,6 @@ type Cost struct {
 	Output     float64 `key:"output" min:"0" max:"1000000" reload:"hot" doc:"Dollars per million output tokens."`
 	CacheRead  float64 `key:"cacheRead" min:"0" max:"1000000" reload:"hot" doc:"Dollars per million cached input tokens read."`
 	CacheWrite float64 `key:"cacheWrite" min:"0" max:"1000000" reload:"hot" doc:"Dollars per million input tokens written to the cache."`
-}
-
-// Tools is the tool policy.
-type Tools struct {
-	Allow []string `key:"allow" default:"[\"exec\",\"read\",\"write\"]" reload:"hot" doc:"Tools that turns may use, told to clients in the snapshot's policy."`
-	Deny  []string `key:"deny" reload:"hot" doc:"Tools taken away again."`
 }
 
 // Session says how conversations are told apart.

@@ -185,7 +185,7 @@ func TestDefaults(t *testing.T) {
 	c := Default()
 	if c.Gateway.Port != 18789 || c.Gateway.Bind != "loopback" || !c.Gateway.HTTP.Endpoints.Models.Enabled ||
 		c.Logging.Rotation.MaxSize != 100<<20 || c.Gateway.HotReload.DebounceMs.Duration().String() != "300ms" ||
-		!reflect.DeepEqual(c.Tools.Allow, []string{"exec", "read", "write"}) {
+		c.Tools.Allow != nil {
 		t.Errorf("%+v", c)
 	}
 	l := mustParse(t, `{models:{providers:{x:{baseUrl:"http://h",models:[{id:"m"}]}}}}`, nil)
@@ -257,6 +257,7 @@ func sectionExists(section string) bool {
 // textWith is a configuration with one key set, and what must stand beside it.
 func textWith(path, value string) string {
 	root := map[string]any{}
+	whole, _, _ := strings.Cut(path, ".*")
 	var put func(m map[string]any, path string)
 	put = func(m map[string]any, path string) {
 		head, rest, more := strings.Cut(path, ".")
@@ -272,7 +273,10 @@ func textWith(path, value string) string {
 		}
 		inner := map[string]any{}
 		if head == "*" {
-			head, inner["baseUrl"] = "p", "http://h"
+			head = "p"
+			if whole == "models.providers" {
+				inner["baseUrl"] = "http://h"
+			}
 		}
 		put(inner, rest)
 		m[head] = inner
@@ -450,7 +454,7 @@ func TestJSONRoundTrip(t *testing.T) {
 }
 
 func TestGet(t *testing.T) {
-	c := mustParse(t, `{gateway:{port:19000,auth:{token:"`+goodToken+`"}},agents:{list:[{id:"main"},{id:"b",name:"Bee"}]},
+	c := mustParse(t, `{gateway:{port:19000,auth:{token:"`+goodToken+`"},tools:{deny:["read","exec"]}},agents:{list:[{id:"main"},{id:"b",name:"Bee"}]},
 		models:{providers:{"a.b":{baseUrl:"http://h",headers:{"X-Y":"zz"},models:[{id:"m"}]}}}}`, nil).Config
 	for path, want := range map[string]string{
 		"gateway.port":                         "19000",
@@ -463,7 +467,7 @@ func TestGet(t *testing.T) {
 		"agents.list.1.name":                   `"Bee"`,
 		`models.providers["a.b"].models[m].id`: `"m"`,
 		`models.providers["a.b"].headers.X-Y`:  `"` + RedactedPlaceholder + `"`,
-		"tools.allow[2]":                       `"write"`,
+		"gateway.tools.deny[1]":                `"exec"`,
 		"gateway.hotReload":                    "{\n  \"mode\": \"hybrid\",\n  \"debounceMs\": 300\n}",
 		"gateway.reload.mode":                  `"hybrid"`,
 		"gateway.logging.level":                `"info"`,

@@ -322,7 +322,7 @@ func TestWithHot(t *testing.T) {
 		}
 	}
 	// Nothing is shared.
-	running, next := Default(), mustParse(t, `{tools:{deny:["a"]},agents:{list:[{id:"x",model:{fallbacks:["builtin/echo"]}}]},models:{providers:{p:{baseUrl:"http://h",headers:{A:"b"}}}}}`, nil).Config
+	running, next := Default(), mustParse(t, `{tools:{deny:["a"],allow:["a"]},agents:{list:[{id:"x",model:{fallbacks:["builtin/echo"]}}]},models:{providers:{p:{baseUrl:"http://h",headers:{A:"b"}}}}}`, nil).Config
 	c := WithHot(running, next)
 	if d := Diff(c, next); len(d) > 1 {
 		t.Error(d)

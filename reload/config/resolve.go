@@ -35,6 +35,7 @@ type ResolvedAgent struct {
 	SystemPrompt string
 	SandboxMode  string // off, non-main or all
 	Timeout      time.Duration
+	Tools        Tools // of this agent alone, beside the configuration's own
 }
 
 // Refs are the primary model and its fallbacks, in the order to try them.
@@ -105,6 +106,7 @@ func (c *Config) resolveAgent(list []Agent, i int) ResolvedAgent {
 		Primary:      firstOf(a.Model.Primary, d.Model.Primary, BuiltinRef),
 		Fallbacks:    a.Model.Fallbacks,
 		SystemPrompt: firstOf(a.SystemPrompt, d.SystemPrompt),
+		Tools:        a.Tools,
 		SandboxMode:  firstOf(a.Sandbox.Mode, d.Sandbox.Mode, "non-main"),
 		Timeout:      time.Duration(seconds) * time.Second,
 	}

@@ -21,9 +21,9 @@ func TestAgents(t *testing.T) {
 		list:[{id:"one"},{id:"two",default:true,name:"Two",model:"p/c",systemPrompt:"mine",timeoutSeconds:5,sandbox:{mode:"off"},workspace:"/x"},{id:"three",model:{fallbacks:[]}}]},
 		models:{providers:{p:{baseUrl:"http://h/v1/"}}}}`, nil).Config
 	want := []ResolvedAgent{
-		{"one", "one", false, "~/w", "p/a", []string{"p/b"}, "all", "all", 30 * time.Second},
-		{"two", "Two", true, "/x", "p/c", []string{"p/b"}, "mine", "off", 5 * time.Second},
-		{"three", "three", false, "~/w", "p/a", []string{}, "all", "all", 30 * time.Second},
+		{"one", "one", false, "~/w", "p/a", []string{"p/b"}, "all", "all", 30 * time.Second, Tools{}},
+		{"two", "Two", true, "/x", "p/c", []string{"p/b"}, "mine", "off", 5 * time.Second, Tools{}},
+		{"three", "three", false, "~/w", "p/a", []string{}, "all", "all", 30 * time.Second, Tools{}},
 	}
 	if got := c.AgentList(); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v", got)
@@ -123,22 +123,34 @@ func TestDiffWithoutIDs(t *testing.T) {
 
 // TestDiffEveryKey: whatever key differs, Diff names it with its class, both ways.
 func TestDiffEveryKey(t *testing.T) {
-	base := Default()
-	base.Agents.List = []Agent{{ID: "x"}}
-	base.Models.Providers = map[string]Provider{"p": {Models: []ProviderModel{{ID: "x"}}}}
+	start := func() *Config {
+		c := Default()
+		rules := func() map[string]ToolRules { return map[string]ToolRules{"p": {}} }
+		c.Agents.List = []Agent{{ID: "x", Tools: Tools{ByProvider: rules()}}}
+		c.Tools.ByProvider = rules()
+		c.Models.Providers = map[string]Provider{"p": {Models: []ProviderModel{{ID: "x"}}}}
+		return c
+	}
+	base := start()
 	for _, k := range Keys() {
 		if strings.HasSuffix(k.Path, "[].id") {
 			continue // another id is another element
 		}
-		other := Default()
-		other.Agents.List = []Agent{{ID: "x"}}
-		p := Provider{Models: []ProviderModel{{ID: "x"}}}
-		if rest, ok := strings.CutPrefix(k.Path, "models.providers.*."); ok {
-			disturb(reflect.ValueOf(&p).Elem(), rest)
-		}
-		other.Models.Providers = map[string]Provider{"p": p}
-		if !strings.Contains(k.Path, "*") {
+		other := start()
+		p, r := other.Models.Providers["p"], ToolRules{}
+		switch section, rest, below := strings.Cut(k.Path, ".*."); {
+		case !below:
 			disturb(reflect.ValueOf(other).Elem(), k.Path)
+		case section == "models.providers":
+			disturb(reflect.ValueOf(&p).Elem(), rest)
+			other.Models.Providers["p"] = p
+		default:
+			disturb(reflect.ValueOf(&r).Elem(), rest)
+			if section == "tools.byProvider" {
+				other.Tools.ByProvider["p"] = r
+			} else {
+				other.Agents.List[0].Tools.ByProvider["p"] = r
+			}
 		}
 		want := []Change{{strings.NewReplacer("[]", "[x]", "*", "p").Replace(k.Path), k.Class}}
 		if got := Diff(base, other); !slices.Equal(got, want) {

@@ -10,7 +10,7 @@ var elsewhere = [...]struct{ section, keys string }{
 	{"", "accessGroups acp agent approvals audio auth bindings broadcast browser canvasHost channels cli commands cron diagnostics discovery env " +
 		"hooks identity mcp media memory messages meta nodeHost plugins proxy routing secrets skills surfaces talk ui update web wizard"},
 	{"gateway", "allowRealIpFallback channelHealthCheckMinutes channelMaxRestartsPerHour channelStaleEventThresholdMinutes cliAgents " +
-		"nodes portals publicOrigin push remote roles terminal tools webchat"},
+		"nodes portals publicOrigin push remote roles terminal webchat"},
 	{"gateway.auth", "allowTailscale identityScopes trustedProxy"},
 	{"gateway.auth.rateLimit", "exemptLoopback"},
 	{"gateway.hotReload", "deferralTimeoutMs"},
@@ -28,18 +28,20 @@ var elsewhere = [...]struct{ section, keys string }{
 	{"agents.defaults.model", "timeoutMs"},
 	{"agents.defaults.sandbox", sandboxElsewhere},
 	{"agents.list[]", "agentDir agentRuntime context* description embedded* fastModeDefault groupChat heartbeat humanDelay identity memorySearch models params " +
-		"reasoningDefault runtime skills skipBootstrap subagents systemPromptOverride thinkingDefault tools tts verboseDefault"},
+		"reasoningDefault runtime skills skipBootstrap subagents systemPromptOverride thinkingDefault tts verboseDefault"},
 	{"agents.list[].model", "timeoutMs"},
 	{"agents.list[].sandbox", sandboxElsewhere},
 	{"models", "bedrockDiscovery mode pricing"},
 	{"models.providers.*", "auth authHeader contextTokens contextWindow injectNumCtxForOpenAICompat localService maxTokens params region request timeoutSeconds"},
 	{"models.providers.*.models[]", "api baseUrl compat contextTokens headers mediaInput metadataSource params thinkingLevelMap"},
 	{"models.providers.*.models[].cost", "tieredPricing"},
-	{"tools", "agentToAgent alsoAllow bash byProvider codeMode elevated exec experimental fs links loopDetection media message profile sandbox sessions* " +
-		"subagents toolSearch toolsBySender web"},
+	{"tools", toolsElsewhere},
+	{"agents.list[].tools", toolsElsewhere},
 	{"session", "agentToAgent dmScope heartbeatIdleMinutes identityLinks idleMinutes maintenance parentFork* reset* sendPolicy sharedTranscript* store " +
 		"threadBindings typing* writeLock"},
 }
+
+const toolsElsewhere = "agentToAgent bash codeMode elevated exec experimental fs links loopDetection media message sandbox sessions* subagents toolSearch toolsBySender web"
 
 const sandboxElsewhere = "backend browser docker perSession prune scope sessionToolsVisibility ssh workspaceAccess workspaceRoot"
 

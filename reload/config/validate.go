@@ -28,6 +28,7 @@ func (b *binder) check(c *Config) {
 	b.checkGateway(&c.Gateway)
 	b.checkModels(&c.Models)
 	b.checkAgents(c)
+	b.checkTools(c)
 	if !IsID(c.Session.MainKey) {
 		b.problem("session.mainKey", b.at["session.mainKey"], "must be "+idRule)
 	}

@@ -192,7 +192,7 @@ func newCage(t *testing.T, mode string) *cage {
 	providers := object{"good": provider("good", "openai-completions")}
 	agents := []any{object{"id": "main", "default": true, "model": "good/m"}}
 	for i, leak := range leaks {
-		providers[leak] = provider(leak, []string{"openai-completions", "anthropic-messages"}[i%2])
+		providers[leak] = provider(leak, []string{"openai-completions", "anthropic-messages", "openai-responses"}[i%3])
 		agents = append(agents, object{"id": leak, "model": leak + "/m", "timeoutSeconds": 1})
 	}
 	h := newHouse(t, nil)
@@ -253,6 +253,7 @@ func (c *cage) providers() {
 		turns.Go(func() {
 			for _, stream := range []bool{true, false} {
 				c.ask("POST", "/v1/chat/completions", chatBody(agent, "hello", stream), "x-openclaw-session-key: agent:"+agent+":http")
+				c.ask("POST", "/v1/responses", responseBody(agent, "hello", object{"stream": stream}))
 			}
 			f := c.openFrames(func(msg []byte) { c.add("frame of a turn", msg) })
 			defer f.conn.Close(wire.CloseNormal, "")
@@ -363,6 +364,10 @@ func (c *cage) requests() {
 		c.ask("GET", "/"+url.PathEscape(v), "")
 		for _, body := range []string{string(quoted), `{"model":` + string(quoted), `{"messages":` + string(quoted) + `}`, v, `{"temperature":` + string(quoted) + `,"messages":[{"role":"user","content":"x"}]}`} {
 			c.ask("POST", "/v1/chat/completions", body)
+			c.ask("POST", "/v1/responses", strings.ReplaceAll(body, "messages", "input"))
+		}
+		for _, more := range []object{{"previous_response_id": v}, {"tool_choice": v}, {"user": v, "tools": []any{object{"type": v}}}} {
+			c.ask("POST", "/v1/responses", responseBody("", "hello", more))
 		}
 	}
 }
@@ -377,7 +382,7 @@ func (c *cage) programs() {
 		}
 	}
 	for _, line := range []string{
-		"version", "help gateway", "health", "status", "gateway status --deep", "gateway ports", "agent list", "agent status main", "agent -m hello", "agent -m hello --agent json --log-level debug",
+		"version", "help gateway", "health", "status", "gateway status --deep", "status --deep", "doctor --deep", "doctor --json", "gateway ports", "agent list", "agent status main", "agent -m hello", "agent -m hello --agent json --log-level debug",
 		"message send --to encoded --text hello", "sessions list", "sessions show agent:main:ws", "sessions show agent:json:ws", "sessions reset agent:json:ws", "sessions delete agent:text:ws",
 		"models list", "logs --last 5000", "logs --level debug --format json", "call config.get", "call health --params nonsense", "call nothing",
 		"config show", "config show --source", "config show --show-secrets", "config show models", "config get gateway.auth.token", "config get gateway.auth.password", "config get gateway",

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -52,6 +54,57 @@ func (l *ledger) done(text string, at place) {
 }
 
 func replyTo(text string) string { return "you said «" + text + "», and that is noted" }
+
+// TestKillNineResponses goes on from a response after the gateway was killed,
+// also while it made the next one.
+func TestKillNineResponses(t *testing.T) {
+	t.Parallel()
+	began := make(chan struct{}, 1)
+	p := newProvider(t, func(x *exchange) {
+		if x.text == "hang" {
+			x.stream(x.script("begun")[:1], 0)
+			began <- struct{}{}
+			<-x.ctx.Done()
+			return
+		}
+		x.stream(x.script(replyTo(x.text)), 0)
+	})
+	h := newHouse(t, oneModel(p, nil))
+	g := h.start()
+	ask := func(text string, more object) (r responseJSON) {
+		t.Helper()
+		a := h.mustHTTP("POST", "/v1/responses", responseBody("", text, more))
+		if err := json.Unmarshal([]byte(a.body), &r); err != nil || a.status != http.StatusOK || r.outcome(0).text != replyTo(text) {
+			t.Fatalf("%s: %d %s", text, a.status, a.body)
+		}
+		return r
+	}
+	first := ask("one", nil)
+	g.kill()
+	g = h.start()
+	second := ask("two", object{"previous_response_id": first.ID})
+	asking := make(chan struct{})
+	go func() {
+		defer close(asking)
+		h.http("POST", "/v1/responses", responseBody("", "hang", object{"previous_response_id": second.ID, "stream": true}))
+	}()
+	<-began
+	g.kill()
+	<-asking
+	h.start()
+	ask("three", object{"previous_response_id": second.ID})
+	p.mu.Lock()
+	last := p.bodies[len(p.bodies)-1]
+	p.mu.Unlock()
+	for _, text := range []string{"one", replyTo("one"), "two", replyTo("two"), "three"} {
+		if quoted, _ := json.Marshal(text); !strings.Contains(last, string(quoted)) {
+			t.Errorf("the model is not told %s: %s", quoted, last)
+		}
+	}
+	if strings.Contains(last, `"hang"`) {
+		t.Errorf("the model is told what was asked another way: %s", last)
+	}
+}
 
 // TestKillNine kills the gateway at random moments while turns run, and wants
 // each file of the state directory to parse, everything that was acknowledged

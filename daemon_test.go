@@ -44,7 +44,8 @@ type house struct {
 	env    map[string]string
 	flags  []string // before the command, such as --profile
 	state  string
-	config string // path
+	config string     // path
+	files  []*os.File // that gateways inherit, from descriptor 3 on
 
 	connecting chan struct{} // holds a token for each client that is not let in yet
 }
@@ -187,7 +188,7 @@ func (h *house) launch(args ...string) *process {
 	h.t.Helper()
 	p := &process{h: h, up: make(chan string, 64), gone: make(chan struct{})}
 	p.cmd = h.program(context.WithoutCancel(h.ctx), append([]string{"gateway"}, args...)...)
-	p.cmd.Stdout = &p.stdout
+	p.cmd.Stdout, p.cmd.ExtraFiles = &p.stdout, h.files
 	out, err := p.cmd.StderrPipe()
 	if err != nil {
 		h.t.Fatal(err)

@@ -317,3 +317,38 @@ func limitFiles(t *testing.T, pid int, size uint64) {
 		t.Fatal(err)
 	}
 }
+
+// TestSupervisorDisk tells the supervisor of a disk that is nearly full, and
+// that it is no more.
+func TestSupervisorDisk(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root may mount")
+	}
+	t.Parallel()
+	h := newHouse(t, nil)
+	if err := unix.Mount("tmpfs", h.state, "tmpfs", 0, "size=80m,mode=0700"); err != nil {
+		t.Skipf("no mounting here: %v", err) // a container, as a rule
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(h.state, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	h.configure(object{"gateway": object{"limits": object{"tickIntervalMs": 1000}}})
+	s := newSupervisor(t, "")
+	h.env["NOTIFY_SOCKET"] = s.name
+	g := h.launch()
+	s.until("0 waiting")
+	ballast := filepath.Join(h.state, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 32<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.until("; degraded: disk nearly full")
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	for strings.Contains(s.until("STATUS=port"), "degraded") {
+	}
+	g.signal(syscall.SIGTERM)
+	s.until("STATUS=stopped")
+}

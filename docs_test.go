@@ -28,6 +28,8 @@ func TestReference(t *testing.T) {
 	var ref bytes.Buffer
 	ref.WriteString("\n### Commands\n\n")
 	ref.Write(svc.Reference(svc.GatewayRun(serve)))
+	ref.WriteString("\n### Checks of doctor\n\n")
+	ref.Write(svc.DoctorReference())
 	ref.WriteString("\n### Ports\n\n| offset | purpose |\n|---|---|\n")
 	for _, l := range config.Listeners() {
 		offset := fmt.Sprintf("+%d", l.Offset)
@@ -168,7 +170,7 @@ func TestReadme(t *testing.T) {
 					if err != nil {
 						t.Errorf("%s: %v\n%s", where, err, out)
 					}
-					if strings.Contains(out, `"error"`) {
+					if strings.Contains(out, `"error":{`) {
 						t.Errorf("%s: an error in the output:\n%s", where, out)
 					}
 				case "run: fails":
@@ -183,7 +185,7 @@ func TestReadme(t *testing.T) {
 						}
 					}
 				case "config":
-					out, err := sh("umask 077; mkdir -p .config/openclaw; echo sk-key-of-a-test-provider-000 >.config/openclaw/anthropic.key; cat >c.json5 <<'END'\n" + b.text + "\nEND\nopenclaw config validate c.json5")
+					out, err := sh("umask 077; mkdir -p .openclaw; echo sk-key-of-a-test-provider-000 >.openclaw/anthropic.key; cat >c.json5 <<'END'\n" + b.text + "\nEND\nopenclaw config validate c.json5")
 					if err != nil {
 						t.Errorf("%s: %v\n%s", where, err, out)
 					}

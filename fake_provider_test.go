@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// fakeProvider answers as a model provider does, in either protocol, on
+// fakeProvider answers as a model provider does, in each protocol, on
 // whatever path it is asked; behave decides how.
 type fakeProvider struct {
 	url    string
@@ -31,6 +31,7 @@ type exchange struct {
 	path      string
 	text      string
 	anthropic bool
+	responses bool
 }
 
 func newProvider(t *testing.T, behave func(*exchange)) *fakeProvider {
@@ -66,12 +67,14 @@ func (p *fakeProvider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			Role    string          `json:"role"`
 			Content json.RawMessage `json:"content"`
 		} `json:"messages"`
+		Input json.RawMessage `json:"input"` // what messages are in the responses protocol
 	}
 	if err := json.Unmarshal(raw, &body); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	x := &exchange{w: w, ctx: r.Context(), header: r.Header, path: r.URL.Path, anthropic: strings.HasSuffix(r.URL.Path, "/messages")}
+	x := &exchange{w: w, ctx: r.Context(), header: r.Header, path: r.URL.Path, anthropic: strings.HasSuffix(r.URL.Path, "/messages"), responses: strings.HasSuffix(r.URL.Path, "/responses")}
+	json.Unmarshal(body.Input, &body.Messages)
 	for _, m := range body.Messages {
 		var parts []struct {
 			Text string `json:"text"`
@@ -104,6 +107,16 @@ func (x *exchange) script(pieces ...string) []string {
 		raw, _ := json.Marshal(s)
 		return string(raw)
 	}
+	event := func(name, rest string) {
+		events = append(events, "event: "+name+"\ndata: {\"type\":\""+name+"\""+rest+"}\n\n")
+	}
+	if x.responses {
+		for _, piece := range pieces {
+			event("response.output_text.delta", `,"item_id":"msg_1","output_index":0,"content_index":0,"delta":`+quote(piece))
+		}
+		event("response.completed", fmt.Sprintf(`,"response":{"id":"resp_1","object":"response","status":"completed","output":[],"usage":{"input_tokens":%d,"input_tokens_details":{"cached_tokens":%d},"output_tokens":%d,"total_tokens":%d}}`, usageIn, usageCached, usageOut, usageIn+usageOut))
+		return events
+	}
 	if !x.anthropic {
 		chunk := func(choices, rest string) {
 			events = append(events, `data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[`+choices+`]`+rest+"}\n\n")
@@ -114,9 +127,6 @@ func (x *exchange) script(pieces ...string) []string {
 		chunk(`{"index":0,"delta":{},"finish_reason":"stop"}`, "")
 		chunk("", fmt.Sprintf(`,"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,"prompt_tokens_details":{"cached_tokens":%d}}`, usageIn, usageOut, usageIn+usageOut, usageCached))
 		return append(events, "data: [DONE]\n\n")
-	}
-	event := func(name, rest string) {
-		events = append(events, "event: "+name+"\ndata: {\"type\":\""+name+"\""+rest+"}\n\n")
 	}
 	event("message_start", fmt.Sprintf(`,"message":{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[],"stop_reason":null,"usage":{"input_tokens":%d,"cache_read_input_tokens":%d,"output_tokens":1}}`, usageIn-usageCached, usageCached))
 	event("content_block_start", `,"index":0,"content_block":{"type":"text","text":""}`)

@@ -42,8 +42,21 @@ func run(argv []string) int {
 	return svc.Main(ctx, e, argv[1:], svc.GatewayRun(serve))
 }
 
-// serve runs gateways, one after another as long as each names a next one.
+// serve runs the daemon and tells its supervisor how that ended.
 func serve(ctx context.Context, e *svc.Env, a *svc.Args) error {
+	supervisor, err := gateway.Supervised(e.Lookup, os.Unsetenv)
+	if err == nil {
+		err = gateways(ctx, e, a, supervisor)
+	}
+	supervisor.Ended(err)
+	if err != nil {
+		e.Stderr = gateway.ErrorLines(e.Stderr, e.Lookup)
+	}
+	return explain(e, err)
+}
+
+// gateways runs them, one after another as long as each names a next one.
+func gateways(ctx context.Context, e *svc.Env, a *svc.Args, supervisor *gateway.Supervisor) error {
 	paths, err := e.Paths()
 	if err != nil {
 		return err
@@ -58,7 +71,7 @@ func serve(ctx context.Context, e *svc.Env, a *svc.Args) error {
 	o := gateway.Options{
 		Paths: paths, PortOverride: port, Bind: a.Get("bind"), Dev: paths.Dev, Force: a.Has("force"),
 		Verbose: a.Has("verbose"), LogLevel: e.LogLevel, AllowUnconfigured: a.Has("allow-unconfigured"),
-		Stderr: e.Stderr, Env: e.Lookup,
+		Stderr: e.Stderr, Env: e.Lookup, Supervisor: supervisor,
 	}
 	if paths.Dev {
 		if err := e.PrepareDev(a.Has("reset")); err != nil {
@@ -73,7 +86,7 @@ func serve(ctx context.Context, e *svc.Env, a *svc.Args) error {
 	for err == nil && g != nil {
 		g, err = g.Run(ctx)
 	}
-	return explain(e, paths, err)
+	return err
 }
 
 // requests are the signals that a gateway does not end by. Each is heard even
@@ -109,7 +122,7 @@ func requests(ctx context.Context) (out <-chan gateway.Request, stop func()) {
 }
 
 // explain gives a gateway that could not run its exit code and the next step.
-func explain(e *svc.Env, paths config.Paths, err error) error {
+func explain(e *svc.Env, err error) error {
 	var coded *gateway.ExitError
 	if !errors.As(err, &coded) {
 		return err
@@ -117,6 +130,7 @@ func explain(e *svc.Env, paths config.Paths, err error) error {
 	out := &svc.Error{Code: "FAILED", Exit: coded.Code, Msg: coded.Error()}
 	var problems config.Problems
 	if errors.As(err, &problems) {
+		paths, _ := e.Paths()
 		out = e.BadConfig(paths.ConfigPath, problems)
 		out.Exit, out.Hint = coded.Code, e.Command("config validate")
 	}

@@ -29,12 +29,14 @@ var imports = map[string][]string{
 	"wire":                 {},
 	"reload/config":        {},
 	"reload":               {"reload/config"},
+	"gateway/proc":         {},
 	"gateway/store":        {},
 	"gateway/tool":         {"gateway/store", "gateway/tool/sandbox", "reload/config"},
 	"gateway/tool/sandbox": {},
 	"gateway/agent":        {"gateway/store", "gateway/tool", "reload/config"},
-	"gateway":              {"gateway/agent", "gateway/store", "gateway/tool", "reload", "reload/config", "wire"},
-	"svc":                  {"gateway/store", "gateway/tool/sandbox", "reload/config", "wire"},
+	"gateway":              {"gateway/agent", "gateway/proc", "gateway/store", "gateway/tool", "reload", "reload/config", "wire"},
+	"svc":                  {"gateway/proc", "gateway/store", "gateway/tool/sandbox", "reload/config", "svc/unit", "wire"},
+	"svc/unit":             {},
 }
 
 // A chokepoint is a resource with one door: the identifiers that open it, and
@@ -49,21 +51,25 @@ var chokepoints = []chokepoint{
 	{"file opener", []string{"os.Open", "os.OpenFile", "os.Create", "os.CreateTemp", "os.MkdirTemp", "os.ReadFile", "os.WriteFile", "os.OpenRoot", "os.OpenInRoot", "os.Rename", "os.Remove", "os.RemoveAll", "os.Mkdir", "os.MkdirAll", "os.Chmod", "os.Link", "os.Symlink", "os.Truncate"}, []string{
 		"gateway/store/",
 		"gateway/agent/prompt.go",             // the workspace's own files, through one os.Root
-		"gateway/holder_linux.go",             // /proc
+		"gateway/proc/",                       // /proc
 		"gateway/tool/sandbox/guard_linux.go", // /proc
 		"gateway/tool/approval_bind.go",       // hashes what an approval is bound to
 		"gateway/tool/workspace.go",
 	}},
 	{"listener", []string{"net.Listen", "net.ListenTCP", "net.ListenUnix", "net.ListenPacket", "net.ListenConfig", "net.FileListener", "net/http.ListenAndServe", "net/http.ListenAndServeTLS", "net/http.Serve"}, []string{
 		"gateway/listen.go",
+		"gateway/activation.go", // sockets that a supervisor opened
 	}},
 	{"dialer", []string{"net.Dial", "net.DialTCP", "net.DialTimeout", "net.DialUnix", "net.Dialer", "crypto/tls.Dial", "crypto/tls.Client", "net/http.Get", "net/http.Post", "net/http.Head", "net/http.DefaultClient", "net/http.DefaultTransport", "net/http.Client", "net/http.Transport"}, []string{
 		"wire/dial.go",          // the CLI and other WebSocket clients
 		"gateway/agent/dial.go", // model providers
 		"gateway/holder.go",     // asks the holder of our port whether it is a gateway
+		"gateway/notify.go",     // NOTIFY_SOCKET, where the supervisor is told how we fare
+		"gateway/watchdog.go",   // asks our own port whether it answers
 	}},
 	{"spawner", []string{"os/exec.Command", "os/exec.CommandContext", "os.StartProcess", "syscall.ForkExec", "syscall.StartProcess", "syscall.Exec", "golang.org/x/sys/unix.Exec", "golang.org/x/sys/unix.ForkExec"}, []string{
-		"gateway/holder_other.go",             // lsof, by absolute path
+		"gateway/proc/holder_other.go",        // lsof, by absolute path
+		"svc/spawn.go",                        // systemctl, loginctl, launchctl: root's, by absolute path
 		"gateway/tool/sandbox/sandbox.go",     // every program that tools run, behind walls
 		"gateway/tool/sandbox/probe_linux.go", // what tries to outlive the walls
 	}},

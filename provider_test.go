@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -75,14 +76,14 @@ type outcome struct {
 	err    string
 }
 
-// TestProviders asks providers of both protocols, that answer in every way, by
+// TestProviders asks providers of each protocol, that answer in every way, by
 // every door: the text is the same everywhere and so is what went wrong.
 func TestProviders(t *testing.T) {
 	t.Parallel()
 	h, _ := providerHouse(t)
 	h.start()
 	doors := map[string]func(agent string) outcome{
-		"HTTP stream": h.askStream, "HTTP": h.askWhole, "agent": h.askAgent, "chat.send": h.askChat,
+		"HTTP stream": h.askStream, "HTTP": h.askWhole, "responses stream": h.askResponseStream, "responses": h.askResponse, "agent": h.askAgent, "chat.send": h.askChat,
 		"openclaw agent": h.askCLI, "openclaw message send": h.askMessage,
 	}
 	type question struct {
@@ -94,7 +95,7 @@ func TestProviders(t *testing.T) {
 		answer outcome
 	}
 	var all []*question
-	for _, api := range []string{"openai", "anthropic"} {
+	for _, api := range []string{"openai", "responses", "anthropic"} {
 		for name, b := range behaviours() {
 			agent := name + "-" + api
 			for door, ask := range doors {
@@ -146,7 +147,7 @@ func providerHouse(t *testing.T) (*house, *fakeProvider) {
 		table[name].do(x)
 	})
 	providers, agents := object{}, []any{object{"id": "main", "default": true}}
-	for api, protocol := range map[string]string{"openai": "openai-completions", "anthropic": "anthropic-messages"} {
+	for api, protocol := range map[string]string{"openai": "openai-completions", "responses": "openai-responses", "anthropic": "anthropic-messages"} {
 		for name, b := range table {
 			id := name + "-" + api
 			url := p.url + "/" + name + "/v1"
@@ -288,6 +289,103 @@ func (h *house) askWhole(agent string) (o outcome) {
 		return outcome{err: a.body}
 	}
 	o.text, o.usage = body.Choices[0].Message.Content, body.Usage.list()
+	return o
+}
+
+// A responseJSON is what a response says that an outcome has.
+type responseJSON struct {
+	ID     string `json:"id"`
+	Status string `json:"status"`
+	Output []struct {
+		Content []struct {
+			Text string `json:"text"`
+		} `json:"content"`
+	} `json:"output"`
+	Usage struct {
+		Input  int64 `json:"input_tokens"`
+		Output int64 `json:"output_tokens"`
+		Detail struct {
+			Cached int64 `json:"cached_tokens"`
+		} `json:"input_tokens_details"`
+	} `json:"usage"`
+}
+
+func (r *responseJSON) outcome(status int) (o outcome) {
+	for _, item := range r.Output {
+		for _, part := range item.Content {
+			o.text += part.Text
+		}
+	}
+	u := r.Usage
+	o.status, o.usage = status, [3]int64{u.Input - u.Detail.Cached, u.Detail.Cached, u.Output}
+	return o
+}
+
+// responseBody asks for a response; more are members besides.
+func responseBody(agent, text string, more object) string {
+	body := object{"model": "openclaw", "input": text}
+	if agent != "" {
+		body["model"] = "openclaw/" + agent
+	}
+	maps.Copy(body, more)
+	raw, _ := json.Marshal(body)
+	return string(raw)
+}
+
+func (h *house) askResponse(agent string) (o outcome) {
+	a, err := h.http("POST", "/v1/responses", responseBody(agent, "hello", nil))
+	if err != nil {
+		return outcome{err: err.Error()}
+	}
+	if o.status = a.status; a.status != http.StatusOK {
+		httpError([]byte(a.body), &o)
+		return o
+	}
+	var body responseJSON
+	if err := json.Unmarshal([]byte(a.body), &body); err != nil || body.Status != "completed" {
+		return outcome{err: a.body}
+	}
+	return body.outcome(a.status)
+}
+
+// askResponseStream also wants the pieces to be what the end says.
+func (h *house) askResponseStream(agent string) (o outcome) {
+	a, err := h.http("POST", "/v1/responses", responseBody(agent, "hello", object{"stream": true}))
+	if err != nil {
+		return outcome{err: err.Error()}
+	}
+	if o.status = a.status; a.status != http.StatusOK {
+		httpError([]byte(a.body), &o)
+		return o
+	}
+	text := ""
+	for line := range strings.Lines(a.body) {
+		data, ok := strings.CutPrefix(line, "data: {")
+		if !ok {
+			continue
+		}
+		var e struct {
+			Type     string          `json:"type"`
+			Delta    string          `json:"delta"`
+			Error    json.RawMessage `json:"error"`
+			Response responseJSON    `json:"response"`
+		}
+		if err := json.Unmarshal([]byte("{"+data), &e); err != nil {
+			return outcome{err: err.Error()}
+		}
+		switch e.Type {
+		case "response.output_text.delta":
+			text += e.Delta
+		case "error": // the status was out before the trouble
+			httpError([]byte(`{"error":`+string(e.Error)+`}`), &o)
+			o.status = 0
+			return o
+		case "response.completed":
+			if o = e.Response.outcome(a.status); o.text != text || !strings.HasSuffix(a.body, "data: [DONE]\n\n") {
+				o.err = "the pieces say " + text
+			}
+		}
+	}
 	return o
 }
 
@@ -465,13 +563,10 @@ func TestClientLeaves(t *testing.T) {
 	})
 	h := newHouse(t, oneModel(p, nil))
 	h.start()
-	for _, way := range []struct {
-		name string
-		ask  func(t *testing.T) (leave func())
-	}{
-		{"HTTP stream", func(t *testing.T) func() {
+	streamed := func(path, body string) func(t *testing.T) func() { // leaves in the middle of the answer
+		return func(t *testing.T) func() {
 			ctx, cancel := context.WithCancel(t.Context())
-			resp, err := h.call(ctx, "POST", "/v1/chat/completions", chatBody("", "stream", true))
+			resp, err := h.call(ctx, "POST", path, body)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -485,7 +580,13 @@ func TestClientLeaves(t *testing.T) {
 					return func() { cancel(); resp.Body.Close() }
 				}
 			}
-		}},
+		}
+	}
+	for _, way := range []struct {
+		name string
+		ask  func(t *testing.T) (leave func())
+	}{
+		{"HTTP stream", streamed("/v1/chat/completions", chatBody("", "stream", true))},
 		{"HTTP", func(t *testing.T) func() {
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan struct{})
@@ -507,6 +608,7 @@ func TestClientLeaves(t *testing.T) {
 		}},
 		{"openclaw agent, killed", func(t *testing.T) func() { return h.cliThatLeaves(t, syscall.SIGKILL) }},
 		{"openclaw agent, interrupted", func(t *testing.T) func() { return h.cliThatLeaves(t, syscall.SIGINT) }},
+		{"responses", streamed("/v1/responses", responseBody("", "stream", object{"stream": true}))},
 	} {
 		t.Run(way.name, func(t *testing.T) {
 			leave := way.ask(t)

@@ -348,6 +348,7 @@ func TestEditors(t *testing.T) {
 func TestBrokenFiles(t *testing.T) {
 	t.Parallel()
 	e := newEdited(t, nil)
+	e.undisturbed() // opens what stays open
 	fds, _, _ := e.g.usage()
 	// A directory cannot take a file's place in one step, anything else can.
 	directory := func(make func() error) func(string) error {

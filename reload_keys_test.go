@@ -211,6 +211,7 @@ func doorCases() []keyCase {
 			return r.logs(mark, `"addr":"203.0.113.3"`)
 		}},
 		{key: "gateway.controlUi.allowedOrigins", to: []any{"https://ui.example"}, see: responds(200, "GET", "/healthz", "", "Origin: https://ui.example")},
+		{key: "gateway.http.endpoints.responses.enabled", to: false, see: responds(404, "POST", "/v1/responses", responseBody("", "hello", nil))},
 		{key: "gateway.http.endpoints.chatCompletions.enabled", to: false, see: responds(404, "POST", "/v1/chat/completions", chatBody("", "hello", false))},
 		{key: "gateway.http.endpoints.toolsInvoke.enabled", to: false, see: responds(404, "POST", "/tools/invoke", `{"tool":"agents_list"}`)},
 		{key: "gateway.tools.allow", to: []any{"list"}, see: responds(200, "POST", "/tools/invoke", `{"tool":"list"}`)},

@@ -304,15 +304,18 @@ func (x *exchange) flood(stuck chan<- string) {
 	var sent atomic.Int32
 	done := make(chan struct{})
 	go func() {
-		tick := time.NewTicker(400 * time.Millisecond)
+		tick := time.NewTicker(200 * time.Millisecond)
 		defer tick.Stop()
+		still := 0 // ticks without anything taken; a busy machine may have one or two
 		for before := int32(0); ; before = sent.Load() {
 			select {
 			case <-done:
 				return
 			case <-tick.C:
 			}
-			if before > 0 && sent.Load() == before {
+			if before == 0 || sent.Load() != before {
+				still = 0
+			} else if still++; still == 5 {
 				stuck <- x.text
 				return
 			}
@@ -400,8 +403,10 @@ func TestRotationCutsDeafStream(t *testing.T) {
 	}
 	got, err := io.ReadAll(deaf)
 	t.Logf("it could read %d bytes more, %v", len(got), err)
-	if strings.Contains(string(got[max(0, len(got)-200):]), "[DONE]") || !strings.Contains(string(got), "much ") || errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("the stream was open: %v, %q", err, got[max(0, len(got)-200):])
+	// Either it was cut off, or the gateway had room left to say why it ends.
+	end := string(got[max(0, len(got)-200):])
+	if strings.Contains(end, "[DONE]") && !strings.Contains(end, `"message":"aborted: `) || !strings.Contains(string(got), "much ") || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the stream was open: %v, %q", err, end)
 	}
 }
 

@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 	sandbox.Main()
 	if os.Getenv(scriptMain) != "" {
 		os.Unsetenv(scriptMain)
+		if os.Getenv("LISTEN_PID") == "self" { // as a supervisor sets it, between fork and exec
+			os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
+		}
 		os.Exit(run(os.Args))
 	}
 	os.Exit(m.Run())

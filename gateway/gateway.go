@@ -9,7 +9,8 @@
 // dialect (dialect.go). gateway.go starts and stops it all from what options.go
 // says; reload.go applies a changed configuration, and where that takes a
 // restart door.go hands the sockets to the next gateway. health.go and log.go
-// say how it fares.
+// say how it fares; notify.go and watchdog.go tell a supervisor, which may have
+// opened the sockets (activation.go).
 //
 // Locks are taken in the order runStream.mu, streams.mu or hub.mu; every other
 // one is taken alone. Neither of the last two is held while anything is sent,
@@ -105,7 +106,10 @@ type Gateway struct {
 	current  atomic.Pointer[snapshot] // only Run and New store it
 	stopping atomic.Bool              // new work is refused
 	restarts atomic.Bool              // and another gateway takes over: whoever connects may still look
+	stuck    atomic.Pointer[string]   // names of what does not answer the watchdog
 	frames   sync.Pool                // of *[]byte, scratch space for one frame each
+
+	drainUntil time.Time // when the drain ought to be over; set before stopping
 }
 
 // snapshot is a configuration and what follows from it, stored as one.
@@ -201,6 +205,7 @@ func (g *Gateway) prepare(loaded *config.Loaded) error {
 	g.agents = agent.New(agent.Options{
 		Dir: g.store, Config: g.cfg, Workspace: g.opts.Paths.WorkspaceOf, Log: g.log.With("sub", "agent"),
 		Sink: g.streams.sink, Dial: g.opts.Dial,
+		Tools: func(s tool.Scope) agent.Toolset { return g.tools.For(s) },
 	})
 	table := methodTable()
 	g.methods = make(map[string]*method, len(table))
@@ -298,6 +303,7 @@ func (g *Gateway) Run(ctx context.Context) (next *Gateway, err error) {
 		g.log.Error("not announced to the CLI", "err", err) // its clients find it all the same
 	}
 	g.from = nil
+	defer context.AfterFunc(ctx, func() { g.opts.Supervisor.tell(stateStopping) })()
 	tasks := newGroup(g.ctx)
 	for _, d := range g.doors {
 		d.open()
@@ -313,12 +319,16 @@ func (g *Gateway) Run(ctx context.Context) (next *Gateway, err error) {
 	tick := g.cfg().Gateway.Limits.TickIntervalMs.Duration()
 	tasks.start("hub", func(ctx context.Context) error { return g.hub.run(ctx, tick, g.health.refresh) })
 	tasks.start("configuration watcher", g.reloader.watcher.Run)
+	g.supervise(tasks)
 	if g.opts.Ready != nil {
 		g.opts.Ready(g.dialAddr())
 	}
 
 	var reason string
 	reason, next = g.serve(ctx, tasks)
+	if next == nil {
+		g.opts.Supervisor.tell(stateStopping)
+	}
 	g.log.Info("stopping", "reason", reason)
 	g.drain(reason, next)
 	g.cancel(errStopping)
@@ -345,6 +355,7 @@ func (g *Gateway) serve(ctx context.Context, tasks *group) (reason string, next 
 			reason, next = g.request(r)
 		case r := <-g.reloader.requests:
 			reason, next = restarting, g.reload(r)
+		case <-g.reloader.pulse:
 		case <-tasks.ctx.Done():
 			return "gateway failed", nil
 		case <-ctx.Done():
@@ -391,8 +402,9 @@ func (g *Gateway) warn(list []config.Problem) {
 func (g *Gateway) drain(reason string, next *Gateway) {
 	restart := next != nil
 	grace := g.cfg().Gateway.Shutdown.GracePeriodMs.Duration()
-	g.stopping.Store(true)
+	g.drainUntil = time.Now().Add(grace + 2*stopMargin)
 	g.restarts.Store(restart)
+	g.stopping.Store(true)
 	bye := wire.Shutdown{Reason: reason, GracePeriodMs: grace.Milliseconds()}
 	if restart {
 		bye.RestartExpectedMs = 1500

@@ -4,11 +4,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strconv"
 	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"openclaw/gateway/proc"
 )
 
 // harden gives up what the gateway never needs, for good: gaining privileges
@@ -19,14 +20,14 @@ import (
 // The last one also hides whose port this is, from lsof(8) of the same user as
 // from --force of another gateway. So the process says so itself, in the one
 // place that stays readable and that nobody else can write: its name, which
-// findHolders looks for.
+// proc.Holders looks for.
 func harden(log *slog.Logger, port int) {
 	for _, step := range []struct {
 		name string
 		do   func() error
 	}{
 		{"no new privileges", noNewPrivileges}, {"no core dumps", noCoreDumps},
-		{"named after the port", func() error { return setProcessName(portName(port)) }}, {"not dumpable", notDumpable},
+		{"named after the port", func() error { return setProcessName(proc.PortName(port)) }}, {"not dumpable", notDumpable},
 	} {
 		if err := step.do(); err != nil {
 			log.Debug("hardening step failed", "key", step.name, "err", err)
@@ -35,9 +36,6 @@ func harden(log *slog.Logger, port int) {
 		}
 	}
 }
-
-// portName is the name of a process that serves a port; the kernel keeps 15 bytes.
-func portName(port int) string { return "openclaw:" + strconv.Itoa(port) }
 
 // openProcessName is where this process's name is written. It is opened once: the
 // file belongs to root as soon as the process is not dumpable.

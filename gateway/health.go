@@ -80,14 +80,21 @@ func (h *health) recheck() {
 	}
 }
 
+// reasons is why the gateway is degraded, in words; none where it is not.
+func (h *health) reasons() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.problems
+}
+
 // look finds what is wrong now, in words.
 func (h *health) look() []string {
 	var found []string
 	if free, err := h.g.store.Free(); err == nil && free < diskLow {
-		found = append(found, "disk nearly full")
+		found = append(found, wire.ProblemDisk)
 	}
 	if h.g.logs.dropping() {
-		found = append(found, "log lines are being dropped")
+		found = append(found, wire.ProblemLog)
 	}
 	return found
 }

@@ -4,12 +4,9 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -20,62 +17,6 @@ const (
 	probeTimeout = time.Second
 	forceGrace   = 5 * time.Second // from SIGTERM to SIGKILL
 )
-
-// holder is a process that listens on a port. What cannot be known is zero.
-type holder struct {
-	pid  int
-	name string
-	uid  int
-}
-
-func (h holder) String() string {
-	switch {
-	case h.pid == 0 && h.uid >= 0:
-		return "a process of uid " + strconv.Itoa(h.uid) + " (name unknown)"
-	case h.pid == 0:
-		return "an unknown process"
-	case h.name == "":
-		return "pid " + strconv.Itoa(h.pid)
-	}
-	return fmt.Sprintf("pid %d (%s)", h.pid, h.name)
-}
-
-func holderOf(port int) string {
-	hs, err := findHolders(port)
-	if err != nil || len(hs) == 0 {
-		return "an unknown process"
-	}
-	words := make([]string, len(hs))
-	for i, h := range hs {
-		words[i] = h.String()
-	}
-	return strings.Join(words, " and ")
-}
-
-// endHolders ends the processes that listen on a port, politely and then not,
-// and returns those that it ended. It touches only processes of this user that
-// it can name for certain, and never this one, an ancestor or a supervisor.
-func endHolders(port int, grace time.Duration) (ended []holder, err error) {
-	hs, err := findHolders(port)
-	if err != nil {
-		return nil, err
-	}
-	if len(hs) == 0 {
-		return nil, fmt.Errorf("found no process that listens on it")
-	}
-	for _, h := range hs {
-		if err := mayEnd(h); err != nil {
-			return ended, err
-		}
-	}
-	for _, h := range hs {
-		if err := end(h, port, grace); err != nil {
-			return ended, fmt.Errorf("end %s: %w", h, err)
-		}
-		ended = append(ended, h)
-	}
-	return ended, nil
-}
 
 // probe reports whether a healthy gateway of ours answers at an address, in
 // the clear or over TLS.

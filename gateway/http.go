@@ -37,6 +37,7 @@ type route struct {
 func routeTable() []route {
 	maxPayload := func(c *config.Config) int64 { return int64(c.Gateway.Limits.MaxPayload) }
 	chat := func(c *config.Config) bool { return c.Gateway.HTTP.Endpoints.ChatCompletions.Enabled }
+	responses := func(c *config.Config) bool { return c.Gateway.HTTP.Endpoints.Responses.Enabled }
 	models := func(c *config.Config) bool { return c.Gateway.HTTP.Endpoints.Models.Enabled }
 	invoke := func(c *config.Config) bool { return c.Gateway.HTTP.Endpoints.ToolsInvoke.Enabled }
 	invokeLimit := func(*config.Config) int64 { return maxInvoke }
@@ -47,6 +48,7 @@ func routeTable() []route {
 		{methods: "GET, HEAD", pattern: "/ready", handler: (*Gateway).readyz},
 		{methods: "GET, HEAD", pattern: "/startupz", handler: (*Gateway).startupz},
 		{methods: "POST", pattern: "/v1/chat/completions", auth: true, bodyLimit: maxPayload, enabled: chat, handler: (*Gateway).chatCompletions},
+		{methods: "POST", pattern: "/v1/responses", auth: true, bodyLimit: maxPayload, enabled: responses, handler: (*Gateway).responses},
 		{methods: "GET", pattern: "/v1/models", auth: true, enabled: models, handler: (*Gateway).modelsList},
 		{methods: "POST", pattern: "/tools/invoke", auth: true, bodyLimit: invokeLimit, enabled: invoke, handler: (*Gateway).toolsInvoke},
 		{methods: "GET", pattern: "/v1/models/*", auth: true, enabled: models, handler: (*Gateway).modelGet},
@@ -193,11 +195,12 @@ func readBody(r *http.Request) ([]byte, *httpError) {
 // httpError is an error as HTTP tells it.
 type httpError struct {
 	status       int
-	retryAfterMs int64  // 0 = no advice
-	Message      string `json:"message"`
-	Type         string `json:"type"`
-	Code         string `json:"code,omitempty"`
-	Details      any    `json:"details,omitempty"`
+	retryAfterMs int64   // 0 = no advice
+	Message      string  `json:"message"`
+	Type         string  `json:"type"`
+	Param        *string `json:"param"` // of the request, where one is at fault
+	Code         string  `json:"code,omitempty"`
+	Details      any     `json:"details,omitempty"`
 }
 
 // refuse makes an error that HTTP alone has.
@@ -218,7 +221,30 @@ func errorOf(e *wire.Error) *httpError {
 	case wire.CodeForbidden, wire.CodeNotPaired:
 		kind = "permission_error"
 	}
-	return &httpError{e.Code.HTTPStatus(), e.RetryAfterMs, e.Message, kind, string(e.Code), e.Details}
+	return &httpError{e.Code.HTTPStatus(), e.RetryAfterMs, e.Message, kind, paramOf(e), string(e.Code), e.Details}
+}
+
+// paramOf is the place in a request's body that a message begins with, as in
+// «tools.0.type: …» or «at /input: …».
+func paramOf(e *wire.Error) *string {
+	at, _, ok := strings.Cut(e.Message, ": ")
+	at = strings.ReplaceAll(strings.TrimPrefix(at, "at /"), "/", ".")
+	if !ok || e.Code != wire.CodeInvalidRequest || at == "" || strings.ContainsAny(at, " \"'`") {
+		return nil
+	}
+	return &at
+}
+
+// Error makes a refusal that only HTTP has an error.
+func (e *httpError) Error() string { return e.Message }
+
+// refusal is any error as HTTP tells it.
+func (g *Gateway) refusal(err error) *httpError {
+	var e *httpError
+	if errors.As(err, &e) {
+		return e
+	}
+	return errorOf(g.asWire(err))
 }
 
 // body is the error as an answer or an event of a stream holds it.

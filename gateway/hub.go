@@ -49,13 +49,14 @@ type hub struct {
 	joined  atomic.Int32  // len(peers)
 	changed chan struct{} // holds a token while a presence change waits to be told
 	recheck chan struct{} // holds a token while health is to be looked at
+	pulse   chan struct{} // received from by run, to show that it runs
 }
 
 func newHub(log *slog.Logger, self wire.Presence) *hub {
 	return &hub{
 		log: log, peers: map[*peer]struct{}{}, upgraded: map[*peer]struct{}{}, pending: map[addrKey]int{},
 		version: wire.StateVersion{Presence: 1, Health: 1}, presence: newPresence(self),
-		changed: make(chan struct{}, 1), recheck: make(chan struct{}, 1),
+		changed: make(chan struct{}, 1), recheck: make(chan struct{}, 1), pulse: make(chan struct{}),
 	}
 }
 
@@ -78,6 +79,7 @@ func (h *hub) run(ctx context.Context, tick time.Duration, refresh func()) error
 			refresh()
 		case <-h.recheck:
 			refresh()
+		case <-h.pulse:
 		case <-pause.C:
 			ready = true
 		case <-h.changed:

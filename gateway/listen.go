@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"openclaw/gateway/proc"
 	"openclaw/gateway/store"
 	"openclaw/reload/config"
 )
@@ -34,16 +35,19 @@ func (e *portTaken) Unwrap() error { return e.err }
 // bind listens on the base port, on every address of the configuration.
 func (g *Gateway) bind(cfg *config.Config) error {
 	var err error
-	port, listen := cfg.Gateway.Port, g.opts.listen
+	port, listen, sup := cfg.Gateway.Port, g.opts.listen, g.opts.Supervisor
 	if listen == nil {
 		hosts, err := bindHosts(cfg.Gateway)
 		if err != nil {
 			return &ExitError{exitConfig, err}
 		}
 		listen = func(port int) ([]net.Listener, error) { return listenAll(hosts, port, g.doorAt) }
+		if sup.port() != 0 {
+			listen = func(int) ([]net.Listener, error) { return g.doorsOf(sup.sockets, hosts) }
+		}
 	}
 	inEnv, _ := g.opts.Env("OPENCLAW_GATEWAY_PORT")
-	search := g.opts.Dev && g.opts.PortOverride == 0 && inEnv == ""
+	search := g.opts.Dev && g.opts.PortOverride == 0 && inEnv == "" && sup.port() == 0
 	if search && g.from != nil && port == g.from.cfg().Gateway.Port {
 		port, search = g.from.port, false // the one that was found
 	}
@@ -288,7 +292,7 @@ func reachable(addr string) string {
 // holder and listens again, else it says who that is.
 func (g *Gateway) conflict(taken *portTaken, port int, listen func(int) ([]net.Listener, error)) error {
 	if !g.opts.Force {
-		who := holderOf(port)
+		who := proc.HolderOf(port)
 		if g.from != nil {
 			return fail(exitFailed, "port %d is taken by %s: free it, or choose another gateway.port", port, who)
 		}
@@ -297,7 +301,7 @@ func (g *Gateway) conflict(taken *portTaken, port int, listen func(int) ([]net.L
 		}
 		return fail(exitFailed, "port %d is taken by %s: stop it, use --force, or choose another --port", port, who)
 	}
-	ended, err := endHolders(port, forceGrace)
+	ended, err := proc.EndHolders(port, forceGrace)
 	for _, h := range ended {
 		fmt.Fprintf(g.opts.Stderr, "openclaw: ended %s, which held port %d\n", h, port)
 	}

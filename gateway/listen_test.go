@@ -140,11 +140,6 @@ func TestForceSparesItself(t *testing.T) {
 	if exitCode(err) != 1 || !strings.Contains(err.Error(), "started this process") {
 		t.Errorf("exit %d: %v", exitCode(err), err)
 	}
-	for _, h := range []holder{{pid: 1, name: "x", uid: os.Getuid()}, {pid: 0, uid: 12345}, {pid: os.Getppid(), name: "go", uid: os.Getuid()}, {pid: os.Getpid(), name: "systemd", uid: os.Getuid()}} {
-		if mayEnd(h) == nil {
-			t.Errorf("would end %v", h)
-		}
-	}
 }
 
 // TestDevPort takes the first block that is wholly free, and the same one at the next start.

@@ -331,6 +331,19 @@ func (o *logOutput) write(lines ...logLine) {
 	}
 }
 
+// ErrorLines is a stderr for lines that each tell of a failure. The journal,
+// where that is what reads them, shows them as such.
+func ErrorLines(stderr io.Writer, env func(string) (string, bool)) io.Writer {
+	stream, _ := env("JOURNAL_STREAM")
+	if !isJournal(stream, stderr) {
+		return stderr
+	}
+	return writerFunc(func(line []byte) (int, error) {
+		_, err := stderr.Write(append([]byte(priority(slog.LevelError)), line...))
+		return len(line), err
+	})
+}
+
 // priority is the prefix by which the journal knows a line's level (sd-daemon(3)).
 func priority(l slog.Level) string {
 	switch {

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/slogtest"
 	"testing/synctest"
@@ -124,6 +126,43 @@ func TestLogJournal(t *testing.T) {
 	got := buf.String()
 	if !strings.HasPrefix(got, `<3>{"level":"ERROR","msg":"bad"}`) || !strings.Contains(got, "\n<6>{") || strings.Contains(got, "unseen") {
 		t.Errorf("%s", got)
+	}
+}
+
+// TestLogJournalStream believes JOURNAL_STREAM of the very file that it names.
+func TestLogJournalStream(t *testing.T) {
+	stderr, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stderr.Close()
+	fi, err := stderr.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := fi.Sys().(*syscall.Stat_t)
+	for stream, want := range map[string]string{
+		fmt.Sprintf("%d:%d", st.Dev, st.Ino):   "<4>{\"level\":\"WARN\",\"msg\":\"m\"}\n<3>openclaw: f\n",
+		fmt.Sprintf("%d:%d", st.Dev, st.Ino+1): "openclaw: f\n",
+		"":                                     "openclaw: f\n",
+	} {
+		if err := stderr.Truncate(0); err != nil {
+			t.Fatal(err)
+		}
+		stderr.Seek(0, 0)
+		env := map[string]string{"JOURNAL_STREAM": stream}
+		o, _ := newTestLog(t, tokenConfig, env)
+		o.stderr, o.journal = stderr, isJournal(stream, stderr)
+		o.root = o.handler()
+		slog.New(o.root).Warn("m")
+		fmt.Fprintf(ErrorLines(stderr, func(k string) (string, bool) { v, ok := env[k]; return v, ok }), "openclaw: %s\n", "f")
+		got, err := os.ReadFile(stderr.Name())
+		if _, rest, ok := strings.Cut(string(got), "}\n"); ok && !strings.HasPrefix(want, "<") && strings.HasPrefix(string(got), `{"time":`) {
+			got = []byte(rest)
+		}
+		if err != nil || string(got) != want {
+			t.Errorf("%q: %s, %v", stream, got, err)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"strings"
@@ -69,7 +70,7 @@ func (g *Gateway) chatCompletions(w http.ResponseWriter, r *http.Request, who pr
 	}
 	turn, err := req.turn()
 	if err == nil {
-		err = g.address(&turn, r, req.Model, req.User)
+		err = g.address(&turn, r, req.Model, "openai-user", req.User)
 	}
 	if err != nil {
 		errorOf(g.asWire(err)).write(w)
@@ -84,7 +85,7 @@ func (g *Gateway) chatCompletions(w http.ResponseWriter, r *http.Request, who pr
 	defer cancel()
 	var stream *completionStream
 	if req.Stream {
-		stream = newCompletionStream(w, id, req.Model, req.StreamOptions != nil && req.StreamOptions.IncludeUsage, cancel)
+		stream = newCompletionStream(w, r, id, req.Model, req.StreamOptions != nil && req.StreamOptions.IncludeUsage, cancel)
 		turn.Observe = stream.observe
 	}
 	run, err := g.agents.Start(ctx, turn)
@@ -111,21 +112,15 @@ func (g *Gateway) chatCompletions(w http.ResponseWriter, r *http.Request, who pr
 }
 
 // address says which agent and session a request is for: the agent by header,
-// else by model name, else the default; the session by header, else by user,
-// else none, and then nothing is stored.
-func (g *Gateway) address(t *agent.Turn, r *http.Request, model, user string) error {
-	id := r.Header.Get("x-openclaw-agent-id")
-	if id == "" {
-		id = r.Header.Get("x-openclaw-agent")
-	}
-	if id == "" {
-		var err error
-		if id, err = agentOfModel(model); err != nil {
-			return err
-		}
+// else by model name, else the default; the session by header, else by user of
+// this kind of request, else none, and then nothing is stored.
+func (g *Gateway) address(t *agent.Turn, r *http.Request, model, kind, user string) error {
+	id, err := agentNamed(r, model)
+	if err != nil {
+		return err
 	}
 	cfg := g.cfg()
-	if id == "" || id == "default" {
+	if id == "" {
 		id = cfg.DefaultAgentID()
 	}
 	if _, ok := cfg.Agent(id); !ok {
@@ -136,13 +131,24 @@ func (g *Gateway) address(t *agent.Turn, r *http.Request, model, user string) er
 	case key != "":
 		t.SessionKey = key
 	case user != "":
-		t.SessionKey = "agent:" + id + ":openai-user:" + user
+		t.SessionKey = "agent:" + id + ":" + kind + ":" + user
 	}
 	t.RunID = "http-" + randomID(16)
 	if t.SessionKey == "" {
 		return nil
 	}
 	return g.onlyNew(t)
+}
+
+// agentNamed is the agent that a request names, "" for the default one.
+func agentNamed(r *http.Request, model string) (id string, err error) {
+	if id = cmp.Or(r.Header.Get("x-openclaw-agent-id"), r.Header.Get("x-openclaw-agent")); id == "" {
+		id, err = agentOfModel(model)
+	}
+	if id == "default" {
+		id = ""
+	}
+	return id, err
 }
 
 // onlyNew leaves of a request in a session what the transcript does not hold:

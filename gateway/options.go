@@ -36,9 +36,11 @@ type Options struct {
 	Dial              func(ctx context.Context, network, addr string) (net.Conn, error) // to model providers; nil = the network
 	Ready             func(addr string)                                                 // called once clients are served
 	Requests          <-chan Request                                                    // served by Run; nil = none come
+	Supervisor        *Supervisor                                                       // of the process; nil = none
 
 	listen func(port int) ([]net.Listener, error) // of tests; nil = the network
 	watch  func(reload.Options) watcher           // of tests; nil = reload.NewWatcher
+	pulse  func(name string)                      // of tests: called before a pulse is asked
 }
 
 // source is where configurations are read from.
@@ -68,7 +70,11 @@ func (o *Options) load() (*config.Loaded, error) {
 	}
 	for _, c := range config.Diff(&file, loaded.Config) {
 		if writes(loaded.Root, c.Path) {
-			loaded.Warnings = append(loaded.Warnings, config.Problem{Path: c.Path, Msg: "has no effect: the command line or the environment of this gateway decides"})
+			decides := "the command line or the environment of this gateway decides"
+			if c.Path == "gateway.port" && o.Supervisor.port() != 0 {
+				decides = "ListenStream= of the supervisor's socket unit decides"
+			}
+			loaded.Warnings = append(loaded.Warnings, config.Problem{Path: c.Path, Msg: "has no effect: " + decides})
 		}
 	}
 	return loaded, nil
@@ -106,6 +112,10 @@ func (o *Options) settle(c *config.Config) error {
 		return fail(exitConfig, "%s: gateway.auth.%s is not set: openclaw config set gateway.auth.%s - < FILE, or set OPENCLAW_GATEWAY_%s", o.Paths.ConfigPath, mode, mode, strings.ToUpper(mode))
 	}
 	port, err := config.Port(o.PortOverride, o.Env, c)
+	if p := o.Supervisor.port(); p != 0 {
+		port = p
+		_, err = config.Block(port)
+	}
 	if err != nil {
 		return &ExitError{exitConfig, err}
 	}

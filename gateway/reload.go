@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -41,6 +42,7 @@ type reloader struct {
 	log      *slog.Logger
 	requests chan reloadRequest
 	watcher  watcher
+	pulse    chan struct{}               // received from by Run's goroutine, to show that it runs
 	writing  chan struct{}               // holds a token while a client's change is written and applied: the watcher looks later
 	last     atomic.Pointer[reloadState] // only Run's goroutine stores it
 }
@@ -80,7 +82,7 @@ func (r *reloader) state() reloadState { return *r.last.Load() }
 // followFile prepares what follows the file. No change after it is missed.
 func (g *Gateway) followFile() {
 	g.reloader.log, g.reloader.requests = g.log.With("sub", "reload"), make(chan reloadRequest)
-	g.reloader.writing = make(chan struct{}, 1)
+	g.reloader.writing, g.reloader.pulse = make(chan struct{}, 1), make(chan struct{})
 	o := reload.Options{
 		Path:     g.opts.Paths.ConfigPath,
 		Debounce: func() time.Duration { return g.cfg().Gateway.HotReload.DebounceMs.Duration() },
@@ -125,6 +127,7 @@ func (g *Gateway) request(r Request) (reason string, next *Gateway) {
 		g.logs.reopen()
 		return restarting, g.reload(reloadRequest{source: r.Source})
 	}
+	g.opts.Supervisor.tell(stateReloading)
 	loaded, err := g.reread()
 	if err == nil {
 		err = g.acceptable(loaded.Config)
@@ -134,6 +137,7 @@ func (g *Gateway) request(r Request) (reason string, next *Gateway) {
 	}
 	if err != nil {
 		g.reject(reloadRequest{source: r.Source}, loaded, err)
+		g.opts.Supervisor.tell(stateReady)
 	}
 	return r.Source + " received", next
 }
@@ -151,6 +155,9 @@ func (g *Gateway) reload(r reloadRequest) *Gateway {
 			next.reloader.last.Store(&state)
 			next.takenOver = out.pending
 		}
+	}
+	if next == nil {
+		g.opts.Supervisor.tell(stateReady)
 	}
 	if r.reply != nil {
 		r.reply <- out
@@ -173,6 +180,9 @@ func (g *Gateway) change(r reloadRequest) (out reloadOutcome, next *Gateway) {
 	if r.source == fromFile && out.hash != "" && out.hash == g.reloader.state().seen {
 		out.known = true // touched, or written by one who had it applied
 		return out, nil
+	}
+	if !r.dry {
+		g.opts.Supervisor.tell(stateReloading)
 	}
 	if err == nil {
 		out.warnings = loaded.Warnings
@@ -301,10 +311,7 @@ func (g *Gateway) reject(r reloadRequest, loaded *config.Loaded, err error) {
 	if !errors.As(err, &problems) {
 		log.Error("config reload rejected", "err", err)
 	} else {
-		event.Error, event.Issues = problems[0].String(), issues(problems)
-		if len(problems) > 1 {
-			event.Error += fmt.Sprintf(" (and %d more)", len(problems)-1)
-		}
+		event.Error, event.Issues = problems.Brief(), issues(problems)
 		for _, p := range problems[:min(len(problems), maxToldProblems)] {
 			log.Error("config reload rejected", "err", p.String())
 		}
@@ -340,7 +347,12 @@ func (g *Gateway) configStatus() *wire.StatusConfig {
 	running, state := g.snapshot(), g.reloader.state()
 	out := &wire.StatusConfig{
 		Path: g.opts.Paths.ConfigPath, LoadedHash: running.loaded.Hash, Mode: running.cfg.Gateway.HotReload.Mode,
-		Watch: g.reloader.watcher.Method(), Applied: state.applied,
+		Watch: g.reloader.watcher.Method(), Applied: state.applied, SecretFrom: running.loaded.SecretFrom(g.opts.Paths.ConfigPath),
+	}
+	if name := running.cfg.Gateway.Auth.SecretVar(); out.SecretFrom == "the variable "+name {
+		if value, _ := g.opts.Env(name); value == "" {
+			out.SecretFrom = filepath.Join(g.opts.Paths.StateDir, tokenName)
+		}
 	}
 	if !state.appliedAt.IsZero() {
 		out.AppliedAt = state.appliedAt.UnixMilli()

@@ -1,10 +1,12 @@
 package gateway
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
 	"openclaw/gateway/agent"
+	"openclaw/gateway/store"
 	"openclaw/wire"
 )
 
@@ -31,6 +33,8 @@ type runStream struct {
 	shown int        // bytes of text that were sent
 	last  time.Time
 	timer *time.Timer // set while text waits
+
+	updated time.Time // when a tool's update was sent last
 }
 
 func newStreams(h *hub) *streams { return &streams{hub: h, runs: map[*agent.Run]*runStream{}} }
@@ -52,6 +56,8 @@ func (s *streams) sink(ev agent.Event) {
 		} else if r.timer == nil {
 			r.timer = time.AfterFunc(wait, func() { s.flush(r, ev.Run) })
 		}
+	case agent.KindToolStart, agent.KindToolUpdate, agent.KindToolResult:
+		s.tool(r, ev)
 	case agent.KindEnd, agent.KindError, agent.KindAborted:
 		s.end(r, ev)
 		s.mu.Lock()
@@ -133,6 +139,53 @@ func (s *streams) end(r *runStream, ev agent.Event) {
 		chat.Seq = r.seq
 		emit(s.hub, evChat(), chat)
 	}
+}
+
+// tool shows a step of a tool's call, after the text that came before it. r.mu
+// is held. Updates that come too fast are passed over: each holds all before it.
+func (s *streams) tool(r *runStream, ev agent.Event) {
+	data := wire.ToolData{Name: ev.Tool.Name, ToolCallID: ev.Tool.ID}
+	switch ev.Kind {
+	case agent.KindToolStart:
+		data.Phase, data.Args = wire.PhaseStart, bounded(wire.Raw(ev.Tool.Arguments))
+	case agent.KindToolUpdate:
+		if ev.At.Sub(r.updated) < deltaInterval {
+			return
+		}
+		r.updated = ev.At
+		data.Phase, data.PartialResult = wire.PhaseUpdate, toolResult(store.Text(ev.Partial), nil)
+	case agent.KindToolResult:
+		m := ev.ToolResult
+		data.Phase, data.IsError, data.Result = wire.PhaseResult, &m.IsError, toolResult(m.Content, m.Details)
+	}
+	s.show(r, ev.Run, ev.At)
+	r.seq++
+	emit(s.hub, evAgent(), agentEvent(r, ev.Run, ev.At, wire.StreamTool, data))
+}
+
+// maxToolData bounds what an event shows of a call's arguments or result, in
+// bytes; the whole is in the transcript.
+const maxToolData = 64 << 10
+
+// toolResult is what came of a call, as events show it.
+func toolResult(content store.Content, details []byte) wire.Raw {
+	raw, err := wire.Marshal(struct {
+		Content store.Content `json:"content"`
+		Details wire.Raw      `json:"details,omitempty"`
+	}{content, details})
+	if err != nil {
+		return nil
+	}
+	return bounded(raw)
+}
+
+// bounded is raw, or where that is too much a word in its place.
+func bounded(raw wire.Raw) wire.Raw {
+	if len(raw) <= maxToolData {
+		return raw
+	}
+	raw, _ = wire.Marshal(map[string]any{"content": []wire.ChatPart{{Type: "text", Text: fmt.Sprintf("[%d bytes; chat.history has them]", len(raw))}}})
+	return raw
 }
 
 func (s *streams) lifecycle(r *runStream, ev agent.Event, data wire.LifecycleData) {

@@ -100,7 +100,12 @@ type invokeRequest struct {
 type invokeAnswer struct {
 	OK     bool          `json:"ok"`
 	Result *invokeResult `json:"result,omitempty"`
-	Error  *httpError    `json:"error,omitempty"`
+	Error  *invokeError  `json:"error,omitempty"`
+}
+
+type invokeError struct {
+	Message string `json:"message"`
+	Type    string `json:"type"`
 }
 
 type invokeResult struct {
@@ -112,7 +117,7 @@ type invokeResult struct {
 // is not served is not told from what there is not.
 func (g *Gateway) toolsInvoke(w http.ResponseWriter, r *http.Request, who principal) {
 	refused := func(status int, kind, msg string) {
-		writeJSON(w, status, invokeAnswer{Error: refuse(status, kind, msg)})
+		writeJSON(w, status, invokeAnswer{Error: &invokeError{msg, kind}})
 	}
 	raw, e := readBody(r)
 	if e != nil {

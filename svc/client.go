@@ -31,6 +31,7 @@ const (
 func clientFlags(more ...Flag) []Flag {
 	common := []Flag{
 		{Name: "json", Doc: "Print one JSON document and nothing else."},
+		systemFlag(),
 		{Name: "url", Value: "URL", Doc: "Talk to this gateway, ws:// or wss://. It gets no stored credentials."},
 		{Name: "port", Value: "PORT", Doc: "Talk to the gateway on this port of the loopback address."},
 		{Name: "token-file", Value: "FILE", Doc: "Present the token in this file, mode 0600."},
@@ -121,7 +122,7 @@ func ownGateway(e *Env, p config.Paths) (*endpoint, error) {
 // the state directory, else where the configuration would put it. A port other
 // than that is some gateway on this host, and not ours to trust.
 func (ep *endpoint) findOwn(e *Env, p config.Paths, port int) error {
-	i, running, err := store.ReadInstance(p.StateDir)
+	i, running, err := e.instance(p)
 	if err != nil && !errors.Is(err, fs.ErrPermission) {
 		return &Error{Msg: err.Error()}
 	}
@@ -270,14 +271,14 @@ func (ep *endpoint) dial(ctx context.Context, e *Env, a *Args, onEvent func(wire
 	defer cancel()
 	c, hello, err := ep.connect(dctx, e, onEvent)
 	if err != nil {
-		return nil, ep.explain(e, ctx, err)
+		return nil, ep.explain(e, ctx, min(cmp.Or(limit, connectTimeout), connectTimeout), err)
 	}
 	redial := func(ctx context.Context) (*link, error) { return ep.dial(ctx, e, a, onEvent) }
 	return &link{Client: c, ep: ep, hello: hello, timeout: limit, redial: redial}, nil
 }
 
 // explain turns a connection that did not come about into what the person should know.
-func (ep *endpoint) explain(e *Env, ctx context.Context, err error) error {
+func (ep *endpoint) explain(e *Env, ctx context.Context, limit time.Duration, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -291,12 +292,15 @@ func (ep *endpoint) explain(e *Env, ctx context.Context, err error) error {
 		down.Msg = fmt.Sprintf("%s is no gateway, or not for us: %v", ep.url, handshake)
 		return down
 	case errors.Is(err, context.DeadlineExceeded):
-		down.Msg = "gateway at " + ep.url + " did not answer in time"
+		down.Msg = fmt.Sprintf("gateway at %s did not answer within %v", ep.url, limit)
 	default:
 		down.Msg = fmt.Sprintf("gateway is unreachable at %s: %v", ep.url, cause(err))
 	}
-	if ep.own {
-		down.Hint = "start it: " + e.Command("gateway")
+	switch {
+	case ep.own && errors.Is(err, context.DeadlineExceeded):
+		down.Hint = "what is wrong: " + e.Command("doctor")
+	case ep.own:
+		down.Hint = "start it: " + e.Command(map[bool]string{false: "gateway", true: "gateway start"}[e.paths.System])
 	}
 	return down
 }
@@ -384,7 +388,7 @@ func (l *link) wait(ctx context.Context, method string, most time.Duration, do f
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case errors.Is(err, context.DeadlineExceeded):
-		return nil, &Error{Code: "TIMEOUT", Msg: method + ": no answer in time", Hint: "allow more with --timeout"}
+		return nil, &Error{Code: "TIMEOUT", Msg: fmt.Sprintf("%s: no answer within %v", method, cmp.Or(l.timeout, most)), Hint: "allow more with --timeout"}
 	}
 	return nil, &Error{Code: codeUnreachable, Exit: ExitUnreachable, Msg: fmt.Sprintf("the connection ended: %v", err)}
 }

@@ -29,6 +29,7 @@ type Flag struct {
 	Value   string   // what the value is called in help; "" = a switch
 	Doc     string   // "" = accepted but not shown
 	OneOf   []string // the values it may have; empty = any
+	Many    bool     // it may be given more than once: the values are joined with commas
 	Ignored string   // why the flag does nothing here: accepted with a notice
 	Refused string   // why the flag must not be used
 	Hint    string   // with Refused: what to do instead
@@ -186,6 +187,9 @@ func parse(e *Env, table []Command, argv []string) (*Command, *Args, error) {
 		if f.Name == "timeout" && f.Value == "SECONDS" {
 			a.unit = time.Second
 		}
+		if f.Many && a.Has(f.Name) {
+			g.value = a.Get(f.Name) + "," + g.value
+		}
 		a.flags[f.Name] = g.value
 	}
 	if err := e.setGlobals(a); err != nil {
@@ -214,7 +218,9 @@ func (e *Env) setGlobals(a *Args) error {
 		}
 		profile = "dev"
 	}
-	e.paths, e.pathsErr = config.Resolve(profile, e.Lookup, e.Home)
+	if e.paths, e.pathsErr = config.Resolve(profile, e.Lookup, e.Home); a.Has("system") {
+		e.useSystem(profile, e.machine().goos)
+	}
 	e.JSON = a.Has("json") || a.Get("format") == "json"
 	e.LogLevel = a.Get("log-level")
 	e.NoColor = a.Has("no-color") || e.getenv("NO_COLOR") != ""

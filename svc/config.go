@@ -29,7 +29,7 @@ func (e *Env) BadConfig(path string, err error) *Error {
 	case errors.Is(err, fs.ErrNotExist) && !errors.As(err, &ps):
 		out := &Error{Code: "CONFIG_MISSING", Msg: "there is no configuration at " + path}
 		if path == e.paths.ConfigPath {
-			out.Hint = e.Command("setup")
+			out.Hint = e.Command(map[bool]string{false: "setup", true: "gateway install"}[e.paths.System])
 		}
 		return out
 	case errors.As(err, &ps):

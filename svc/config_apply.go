@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"openclaw/gateway/store"
 	"openclaw/reload/config"
 	"openclaw/wire"
 )
@@ -33,7 +32,7 @@ type configApplied struct {
 // hotReload.mode leaves that to the person. was is the configuration before.
 func (e *Env) apply(ctx context.Context, p config.Paths, was *config.Config, changes []config.Change) *configApplied {
 	out := &configApplied{Applied: []string{}, Pending: []string{}}
-	i, running, _ := store.ReadInstance(p.StateDir)
+	i, running, _ := e.instance(p)
 	if !running || i.ConfigPath != "" && filepath.Clean(i.ConfigPath) != filepath.Clean(p.ConfigPath) {
 		return out
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -183,16 +184,24 @@ func (s *logSource) files(read func(*store.LogFile) (store.Tail, error)) (*wire.
 	return &page, err
 }
 
+// logPath is where the log is.
+func logPath(p config.Paths, c *config.Config) string {
+	if c != nil && c.Logging.File != "" {
+		return p.Expand(c.Logging.File)
+	}
+	return filepath.Join(p.StateDir, "logs", "gateway.log")
+}
+
 func readLog(p config.Paths, c *config.Config, read func(*store.LogFile) (store.Tail, error)) (store.Tail, error) {
 	var l *store.LogFile
 	if c != nil && c.Logging.File != "" {
-		file, err := store.OpenLogFile(p.Expand(c.Logging.File), 0, 0)
+		file, err := store.ReadLogFile(logPath(p, c))
 		if err != nil {
 			return store.Tail{}, err
 		}
 		l = file
 	} else {
-		d, err := store.OpenRead(p.StateDir)
+		d, err := openState(p)
 		if err != nil {
 			return store.Tail{}, err
 		}
@@ -205,11 +214,23 @@ func readLog(p config.Paths, c *config.Config, read func(*store.LogFile) (store.
 	return read(l)
 }
 
-// lastError returns the newest error in the end of the log, if any.
-func lastError(p config.Paths) *logLine {
-	t, err := readLog(p, nil, func(l *store.LogFile) (store.Tail, error) {
+// lastError returns the newest error since a start (Unix milliseconds), or
+// without one since the last start that the log tells of. A refused reload is no
+// error any more once another one was not refused.
+func lastError(p config.Paths, c *config.Config, since int64) *logLine {
+	mended := false
+	t, err := readLog(p, c, func(l *store.LogFile) (store.Tail, error) {
 		return l.Last(1, store.MaxTailBytes, func(line string) (take, stop bool) {
-			return strings.Contains(line, "ERROR") && parseLogLine(line).Level == "ERROR", false
+			reload := strings.Contains(line, `"msg":"config reload `)
+			switch {
+			case !strings.Contains(line, `"level":"ERROR"`):
+				mended = mended || reload
+				return false, since == 0 && strings.Contains(line, `"msg":"listening on `)
+			case reload && mended:
+				return false, false
+			}
+			stop = since > 0 && parseLogLine(line).Time.UnixMilli() < since
+			return !stop, stop
 		})
 	})
 	if err != nil || len(t.Lines) == 0 {

@@ -8,7 +8,6 @@ import (
 	"syscall"
 	"time"
 
-	"openclaw/gateway/store"
 	"openclaw/wire"
 )
 
@@ -27,7 +26,7 @@ func (ep *endpoint) connect(ctx context.Context, e *Env, onEvent func(wire.Inbou
 		if err == nil || !ep.own || !passing(err) {
 			return c, hello, err
 		}
-		if i, runs, _ := store.ReadInstance(e.paths.StateDir); !runs || i.Addr == "" { // it is down, or never was up
+		if i, runs, _ := e.instance(e.paths); !runs || i.Addr == "" { // it is down, or never was up
 			return nil, nil, err
 		}
 		if late == nil {

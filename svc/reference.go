@@ -22,3 +22,13 @@ func Reference(more ...Command) []byte {
 	}
 	return []byte(b.String())
 }
+
+// DoctorReference is the Markdown reference of doctor's checks, from their table.
+func DoctorReference() []byte {
+	var b strings.Builder
+	b.WriteString("| check | looks whether | at worst | because | `--fix` |\n|---|---|---|---|---|\n")
+	for _, c := range checks() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", c.id, c.title, c.gravest, c.why, c.mends)
+	}
+	return []byte(b.String())
+}

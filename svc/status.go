@@ -14,16 +14,21 @@ import (
 	"openclaw/wire"
 )
 
+// probeTimeout is what gateway status waits for an answer: who asks whether
+// something hangs does not want to.
+const probeTimeout = 3 * time.Second
+
 // gatewayReport is what gateway status prints with --json.
 type gatewayReport struct {
-	OK        bool               `json:"ok"` // the probe got its answer, or none was asked for
+	OK        bool               `json:"ok"`      // the probe got its answer and all is well, or none was asked for
+	Version   string             `json:"version"` // of this program; the running one's is the process's
 	Profile   string             `json:"profile"`
 	StateDir  string             `json:"stateDir"`
 	Service   serviceReport      `json:"service"`
 	Process   processReport      `json:"process"`
 	RPC       *rpcReport         `json:"rpc,omitempty"` // absent with --no-probe
 	Config    configReport       `json:"config"`
-	LastError *logLine           `json:"lastError,omitempty"` // the newest in the log
+	LastError *logLine           `json:"lastError,omitempty"` // since the last start, and not mended since
 	Deep      *deepReport        `json:"deep,omitempty"`      // with --deep, from the gateway
 	Others    []config.Neighbour `json:"others,omitzero"`     // with --deep, from files
 	Error     *errorReport       `json:"error,omitempty"`     // why ok is false
@@ -46,6 +51,9 @@ type rpcReport struct {
 	URL    string  `json:"url"`
 	Source string  `json:"source"` // who named the URL
 	Ms     float64 `json:"ms,omitempty"`
+
+	Health   string   `json:"health,omitempty"` // wire.HealthHealthy or wire.HealthDegraded
+	Problems []string `json:"problems,omitempty"`
 }
 
 // configReport is the file on disk and, where the gateway was asked, what it has loaded.
@@ -56,6 +64,9 @@ type configReport struct {
 	Problems []config.Problem   `json:"problems"`
 	Warnings []config.Problem   `json:"warnings"`
 	Loaded   *wire.StatusConfig `json:"loaded,omitempty"`
+
+	SecretFrom string `json:"secretFrom,omitempty"` // where the secret comes from that the gateway wants, as far as it says or the file tells
+	config     *config.Config
 }
 
 // deepReport is what the running gateway tells about itself.
@@ -77,13 +88,13 @@ func gatewayStatus(ctx context.Context, e *Env, a *Args) error {
 	if err != nil {
 		return err
 	}
-	i, running, err := store.ReadInstance(p.StateDir)
-	r := &gatewayReport{OK: true, Profile: cmp.Or(p.Profile, "default"), StateDir: p.StateDir,
-		Service:   e.service(ctx, p),
-		Process:   processReport{Running: running, PID: i.PID, Port: i.Port, Version: i.Version, StartedAt: i.StartedAt},
-		Config:    e.inspect(p.ConfigPath),
-		LastError: lastError(p),
+	i, running, err := e.instance(p)
+	r := &gatewayReport{OK: true, Version: e.Version, Profile: cmp.Or(p.Profile, "default"), StateDir: p.StateDir,
+		Service: e.service(ctx, p),
+		Process: processReport{Running: running, PID: i.PID, Port: i.Port, Version: i.Version, StartedAt: i.StartedAt},
+		Config:  e.inspect(p.ConfigPath),
 	}
+	r.LastError = lastError(p, r.Config.config, i.StartedAt)
 	if err != nil {
 		r.Process.Error = err.Error()
 	}
@@ -117,6 +128,9 @@ func (r *gatewayReport) probe(ctx context.Context, e *Env, a *Args, status *wire
 		return err
 	}
 	r.RPC = &rpcReport{URL: ep.url, Source: ep.source}
+	if !a.Has("timeout") {
+		a.flags["timeout"] = probeTimeout.String()
+	}
 	start := e.Now()
 	l, err := ep.dial(ctx, e, a, nil)
 	if err != nil {
@@ -129,15 +143,48 @@ func (r *gatewayReport) probe(ctx context.Context, e *Env, a *Args, status *wire
 		return err
 	}
 	r.RPC.OK, r.RPC.Ms = true, float64(e.Now().Sub(start).Microseconds())/1000
-	r.Config.Loaded = status.Config
-	if !a.Has("deep") {
+	if r.Config.Loaded = status.Config; status.Config != nil {
+		r.Config.SecretFrom = cmp.Or(status.Config.SecretFrom, r.Config.SecretFrom)
+	}
+	if a.Has("deep") {
+		if r.Deep, err = l.deep(ctx, raw); err != nil {
+			return err
+		}
+	}
+	r.RPC.Health = l.hello.Health
+	r.RPC.Problems, err = l.unwell(ctx)
+	return err
+}
+
+// deep asks for what is more than the status.
+func (l *link) deep(ctx context.Context, status wire.Raw) (*deepReport, error) {
+	d := &deepReport{Status: status, Limits: l.hello.Policy}
+	var err error
+	if d.Health, err = l.ask(ctx, "health", nil, nil); err == nil {
+		d.Presence, err = l.ask(ctx, "system-presence", nil, nil)
+	}
+	return d, err
+}
+
+// unwell is the error, and the problems, of a gateway that said at hello that
+// it is degraded.
+func (l *link) unwell(ctx context.Context) ([]string, error) {
+	if l.hello.Health != wire.HealthDegraded {
+		return nil, nil
+	}
+	var h wire.Health
+	if _, err := l.ask(ctx, "health", nil, &h); err != nil {
+		return nil, err
+	}
+	return h.Problems, notWell(&h, nil)
+}
+
+// notWell is what a command says of a gateway that answers and is not well.
+func notWell(h *wire.Health, body any) error {
+	if h.OK && h.Status != wire.HealthDegraded {
 		return nil
 	}
-	r.Deep = &deepReport{Status: raw, Limits: l.hello.Policy}
-	if r.Deep.Health, err = l.ask(ctx, "health", nil, nil); err == nil {
-		r.Deep.Presence, err = l.ask(ctx, "system-presence", nil, nil)
-	}
-	return err
+	return &Error{Code: "UNHEALTHY", Msg: "the gateway is not well: " + strings.Join(h.Problems, "; "), Body: body}
 }
 
 func (r *gatewayReport) print(e *Env, status *wire.Status) {
@@ -150,6 +197,9 @@ func (r *gatewayReport) print(e *Env, status *wire.Status) {
 		e.field("gateway", fmt.Sprintf("starting or in use by setup, pid %d", p.PID))
 	default:
 		e.field("gateway", fmt.Sprintf("running, pid %d, port %d, version %s, started %s", p.PID, p.Port, p.Version, e.ago(p.StartedAt)))
+	}
+	if v := r.Process.Version; v != "" && v != r.Version {
+		e.field("", fmt.Sprintf("this program is version %s: %s", r.Version, e.Command("gateway restart")))
 	}
 	if r.RPC != nil && r.RPC.OK {
 		e.verdict("probe", green, "ok", fmt.Sprintf(" in %.1f ms, %s", r.RPC.Ms, r.RPC.URL))
@@ -172,26 +222,50 @@ func (r *gatewayReport) print(e *Env, status *wire.Status) {
 	if l := r.Config.Loaded; l != nil && l.FileHash != "" && l.FileHash != l.LoadedHash {
 		e.field("", "the file has changed since the gateway read it")
 	}
+	e.printConfigStatus("", r.Config.Loaded)
+	e.field("secret", r.Config.SecretFrom)
 	e.field("profile", r.Profile)
 	e.field("state", r.StateDir)
-	e.field("service", r.Service.Detail)
+	r.Service.print(e)
 	if r.LastError != nil {
-		e.field("last error", r.LastError.String())
+		e.field("last error", e.ago(r.LastError.Time.UnixMilli())+", "+r.LastError.String())
 	}
-	if d := r.Deep; d != nil {
+	if r.Deep != nil {
 		e.field("connections", fmt.Sprintf("%d, turns %d", status.Connections, status.Runs))
-		var presence []wire.Presence
-		if wire.DecodeLoose(d.Presence, &presence) == nil {
-			for _, who := range presence {
-				e.field("", strings.Join(strings.Fields(strings.Join([]string{who.Mode, who.Host, who.IP, who.Version, who.Platform, e.ago(who.Ts)}, " ")), " "))
-			}
-		}
-		e.field("limits", fmt.Sprintf("%d bytes a message, %d queued, tick every %v", d.Limits.MaxPayload, d.Limits.MaxBufferedBytes,
-			time.Duration(d.Limits.TickIntervalMs)*time.Millisecond))
-		e.field("tools", strings.Join(d.Limits.Tools, ", ")+", sandbox "+d.Limits.Sandbox)
+		e.printDeep(r.Deep)
 	}
 	if r.Others != nil {
 		e.printOthers(r.Others)
+	}
+}
+
+func (e *Env) printDeep(d *deepReport) {
+	name := "clients"
+	var presence []wire.Presence
+	if wire.DecodeLoose(d.Presence, &presence) == nil {
+		for _, who := range presence {
+			e.field(name, strings.Join(strings.Fields(strings.Join([]string{who.Mode, who.Host, who.IP, who.Version, who.Platform, e.ago(who.Ts)}, " ")), " "))
+			name = ""
+		}
+	}
+	e.field("limits", fmt.Sprintf("%d bytes a message, %d queued, tick every %v", d.Limits.MaxPayload, d.Limits.MaxBufferedBytes,
+		time.Duration(d.Limits.TickIntervalMs)*time.Millisecond))
+	e.field("tools", strings.Join(d.Limits.Tools, ", ")+", sandbox "+d.Limits.Sandbox)
+}
+
+// printConfigStatus tells what the gateway does with its file.
+func (e *Env) printConfigStatus(name string, c *wire.StatusConfig) {
+	if c == nil {
+		return
+	}
+	if c.LastError != "" {
+		e.field(name, "rejected, the running configuration stays: "+c.LastError)
+	}
+	if len(c.Pending) > 0 {
+		e.field(name, "waits for "+e.Command("gateway reload")+": "+someOf(c.Pending))
+	}
+	if len(c.Applied) > 0 {
+		e.field(name, "applied "+e.ago(c.AppliedAt)+": "+someOf(c.Applied))
 	}
 }
 
@@ -261,35 +335,80 @@ func (e *Env) inspect(path string) configReport {
 	}
 	r.Exists, r.Valid = true, err == nil
 	if l != nil {
-		r.Warnings = orEmpty(l.Warnings)
+		r.Warnings, r.SecretFrom, r.config = orEmpty(l.Warnings), l.SecretFrom(path), l.Config
 	}
 	return r
 }
 
 // status shows what the running gateway is doing.
 func status(ctx context.Context, e *Env, a *Args) error {
-	return query(ctx, e, a, "status", nil, func(l *link, s *wire.Status) error {
-		e.field("gateway", fmt.Sprintf("%s, %s, up %v", l.hello.Health, l.ep.url, (time.Duration(s.UptimeMs)*time.Millisecond).Round(time.Second)))
-		e.field("version", s.RuntimeVersion)
-		e.field("connections", fmt.Sprintf("%d, turns %d", s.Connections, s.Runs))
-		e.field("model", s.Sessions.Defaults.Model)
-		e.field("sessions", fmt.Sprint(s.Sessions.Count))
-		for _, r := range s.Sessions.Recent {
-			e.field("", fmt.Sprintf("%s, %s, %d tokens", r.Key, e.ago(r.UpdatedAt), r.TotalTokens))
+	l, err := dial(ctx, e, a, nil)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	var s wire.Status
+	raw, err := l.ask(ctx, "status", nil, &s)
+	if err != nil {
+		return err
+	}
+	var d *deepReport
+	if a.Has("deep") {
+		if d, err = l.deep(ctx, raw); err == nil {
+			raw, err = joined(raw, map[string]any{"health": d.Health, "presence": d.Presence, "limits": d.Limits})
 		}
-		if c := s.Config; c != nil {
-			if c.LastError != "" {
-				e.field("config", "rejected, the running configuration stays: "+c.LastError)
-			}
-			if len(c.Pending) > 0 {
-				e.field("config", "waits for "+e.Command("gateway reload")+": "+someOf(c.Pending))
-			}
-			if len(c.Applied) > 0 {
-				e.field("config", "applied "+e.ago(c.AppliedAt)+": "+someOf(c.Applied))
-			}
+		if err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	_, unwell := l.unwell(ctx)
+	var se *Error
+	switch {
+	case e.JSON && errors.As(unwell, &se):
+		se.Body = raw
+		return se
+	case e.JSON && unwell == nil:
+		return e.printJSON(raw)
+	}
+	e.field("gateway", fmt.Sprintf("%s, %s, up %v", l.hello.Health, l.ep.url, (time.Duration(s.UptimeMs)*time.Millisecond).Round(time.Second)))
+	version := s.RuntimeVersion
+	if version != e.Version && l.ep.own {
+		version += ", this program is " + e.Version
+	}
+	e.field("version", version)
+	if l.ep.own {
+		e.field("service", e.service(ctx, e.paths).Detail)
+	}
+	e.field("connections", fmt.Sprintf("%d, turns %d", s.Connections, s.Runs))
+	e.field("model", s.Sessions.Defaults.Model)
+	e.field("sessions", fmt.Sprint(s.Sessions.Count))
+	for _, r := range s.Sessions.Recent {
+		e.field("", fmt.Sprintf("%s, %s, %d tokens", r.Key, e.ago(r.UpdatedAt), r.TotalTokens))
+	}
+	if s.Config != nil {
+		e.printConfigStatus("config", s.Config)
+		e.field("secret", s.Config.SecretFrom)
+	}
+	if d != nil {
+		e.printDeep(d)
+	}
+	return unwell
+}
+
+// joined is a JSON object with more members.
+func joined(raw wire.Raw, more map[string]any) (wire.Raw, error) {
+	var members map[string]wire.Raw
+	if err := wire.DecodeLoose(raw, &members); err != nil {
+		return nil, err
+	}
+	for name, v := range more {
+		text, err := wire.Marshal(v)
+		if err != nil {
+			return nil, err
+		}
+		members[name] = text
+	}
+	return wire.Marshal(members)
 }
 
 // health asks whether all is well. The exit code is the answer.
@@ -301,16 +420,14 @@ func health(ctx context.Context, e *Env, a *Args) error {
 	defer l.Close()
 	var h wire.Health
 	raw, err := l.ask(ctx, "health", &wire.HealthQuery{Probe: a.Has("probe")}, &h)
+	if err == nil {
+		err = notWell(&h, raw)
+	}
 	switch {
 	case err != nil:
 		return err
-	case !h.OK:
-		return &Error{Code: "UNHEALTHY", Msg: "the gateway is not well: " + strings.Join(h.Problems, "; "), Body: raw}
 	case e.JSON:
 		return e.printJSON(raw)
-	}
-	for _, p := range h.Problems {
-		e.Warn("%s", p)
 	}
 	return e.printf("OK (%dms)\n", h.DurationMs)
 }
@@ -325,7 +442,7 @@ func ports(_ context.Context, e *Env, a *Args) error {
 	if err != nil {
 		return err
 	}
-	if i, running, _ := store.ReadInstance(p.StateDir); base == 0 && running {
+	if i, running, _ := e.instance(p); base == 0 && running {
 		base = i.Port
 	}
 	if base, err = config.Port(base, e.Lookup, e.config(p)); err != nil {

@@ -34,6 +34,7 @@ type Env struct {
 	Version        string
 	Now            func() time.Time
 	more           []Command // rows from outside this package
+	host           *machine  // see the method machine
 
 	// Set by Main from the flags that every command shares.
 	LogLevel string // debug, info, warn or error; "" = not given
@@ -101,6 +102,9 @@ func (e *Env) Command(words string) string {
 		line += " --dev"
 	default:
 		line += " --profile " + e.paths.Profile
+	}
+	if e.paths.System {
+		line += " --system"
 	}
 	return line + " " + words
 }

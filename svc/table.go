@@ -1,6 +1,10 @@
 package svc
 
-import "context"
+import (
+	"context"
+	"slices"
+	"strings"
+)
 
 const onArgv = "other users of this host can read a command line"
 
@@ -20,24 +24,26 @@ func commands() []Command {
 		Flag{Name: "thinking", Value: "LEVEL", Doc: "How hard a model that thinks should think."},
 		seconds,
 	)...)
-	edit := []Flag{json, {Name: "dry-run", Doc: "Only say what would change."},
+	system := systemFlag()
+	edit := []Flag{json, system, {Name: "dry-run", Doc: "Only say what would change."},
 		{Name: "base-hash", Value: "HASH", Doc: "Only if the file still has this SHA-256."},
 		{Name: "allow-shrink", Doc: "Also if almost nothing of the file, or no secret, would be left."}}
 	session := func(doc string) string { return doc + " SESSION is a key, an id or a label." }
-	return []Command{
+	gateway := []Command{
 		{Path: "gateway status", Aliases: []string{"gateway probe", "daemon status"}, Doc: "Show the process, the port, a probe, the configuration and the last error.",
 			Flags: clientFlags(
 				Flag{Name: "deep", Doc: "Also ask for connections, health and limits, and list your other gateways."},
 				Flag{Name: "no-probe", Doc: "Only look at files, do not connect."}), Run: gatewayStatus},
 		{Path: "gateway ports", Doc: "List the ports of the gateway, from its base port.",
-			Flags: []Flag{json, {Name: "port", Value: "PORT", Doc: "The base port, instead of the profile's."}}, Run: ports},
+			Flags: []Flag{json, system, {Name: "port", Value: "PORT", Doc: "The base port, instead of the profile's."}}, Run: ports},
 		{Path: "gateway auth-token", Doc: "Hand the gateway's secret to another program over a pipe.",
-			Flags: []Flag{json, {Name: "header", Doc: "As an Authorization header, for curl -H @-."},
+			Flags: []Flag{json, system, {Name: "header", Doc: "As an Authorization header, for curl -H @-."},
 				{Name: "show-secrets", Doc: "Also on a terminal."}}, Run: authToken},
 		{Path: "gateway reload", Aliases: []string{"daemon reload"}, Doc: "Have the gateway read its configuration now and apply what changed.", Flags: clientFlags(), Run: gatewayReload},
-
+	}
+	return slices.Concat(gateway, serviceCommands(), []Command{
 		{Path: "status", Doc: "Show what the running gateway is doing.",
-			Flags: clientFlags(Flag{Name: "all", Ignored: "all is always shown"}, Flag{Name: "deep", Ignored: "openclaw gateway status --deep shows more"}), Run: status},
+			Flags: clientFlags(Flag{Name: "all", Ignored: "all is always shown"}, Flag{Name: "deep", Doc: "Also show who is connected, the limits and the tools."}), Run: status},
 		{Path: "health", Aliases: []string{"gateway health"}, Doc: "Ask whether all is well; the exit code is the answer.",
 			Flags: clientFlags(Flag{Name: "probe", Doc: "Look again instead of answering from the cache."}), Run: health},
 		{Path: "call", Aliases: []string{"gateway call"}, Args: "METHOD", Doc: "Call a method of the gateway and print its answer.",
@@ -83,26 +89,39 @@ func commands() []Command {
 			Flags: clientFlags(Flag{Name: "always", Doc: "Also whenever the very same is asked for again: program, arguments, environment, directory and files."}), Run: approvalsApprove},
 		{Path: "approvals deny", Args: "ID", Doc: "Do not let a program run.", Flags: clientFlags(), Run: approvalsDeny},
 
+		{Path: "doctor", Aliases: []string{"gateway doctor"}, Doc: "Examine the gateway and what it depends on; the exit code says whether something is wrong. Nothing is changed without --fix.",
+			Flags: []Flag{json, system, {Name: "fix", Aliases: []string{"repair"}, Doc: "Mend what can be mended safely, say what was done, and look again."},
+				{Name: "only", Value: "ID", Many: true, Doc: "Only these checks: " + strings.Join(checkIDs(), ", ") + "."},
+				{Name: "deep", Doc: "Also ask whether model providers elsewhere can be reached."},
+				{Name: "non-interactive", Doc: "For scripts: nothing is ever asked anyway."}, {Name: "yes", Doc: "The same."}}, Run: doctor},
 		{Path: "setup", Aliases: []string{"onboard"}, Doc: "Write a first configuration with a random token, and a workspace.",
 			Flags: []Flag{json, {Name: "port", Value: "PORT", Doc: "The base port."},
+				{Name: "system", Refused: "setup is for a user's own gateway", Hint: "sudo openclaw gateway install --system makes user, configuration and service"},
 				{Name: "non-interactive", Ignored: "nothing is ever asked"}, {Name: "accept-risk", Ignored: "nothing is ever asked"}}, Run: setup},
 		{Path: "config show", Args: "[PATH]", Doc: "Print the effective configuration, defaults included, secrets hidden.",
-			Flags: []Flag{json, {Name: "source", Doc: "The file as it is written, secrets hidden."},
+			Flags: []Flag{json, system, {Name: "source", Doc: "The file as it is written, secrets hidden."},
 				{Name: "show-secrets", Doc: "Secrets too; on a terminal only."}}, Run: configShow},
-		{Path: "config get", Args: "PATH", Doc: "Print one value, for example gateway.port.", Flags: []Flag{json}, Run: configGet},
+		{Path: "config get", Args: "PATH", Doc: "Print one value, for example gateway.port.", Flags: []Flag{json, system}, Run: configGet},
 		{Path: "config validate", Args: "[FILE]", Doc: "Check the configuration and name all problems.",
-			Flags: []Flag{json, {Name: "strict", Doc: "Warnings are problems too."}}, Run: configValidate},
-		{Path: "config file", Doc: "Print where the configuration is.", Flags: []Flag{json}, Run: configFile},
+			Flags: []Flag{json, system, {Name: "strict", Doc: "Warnings are problems too."}}, Run: configValidate},
+		{Path: "config file", Doc: "Print where the configuration is.", Flags: []Flag{json, system}, Run: configFile},
 		{Path: "config schema", Doc: "Print the JSON Schema of the configuration.", Flags: []Flag{json}, Run: configSchema},
 		{Path: "config set", Args: "PATH VALUE", Doc: "Put a value into the file, the rest of which stays as it is written; with - the value is read from stdin.", Flags: edit, Run: configSet},
 		{Path: "config unset", Args: "PATH", Doc: "Take a key or an element out of the file.", Flags: edit, Run: configUnset},
 		{Path: "config patch", Args: "[FILE]", Doc: "Merge a partial configuration (RFC 7396) into the file; without FILE it is read from stdin.", Flags: edit, Run: configPatch},
 		{Path: "config diff", Args: "[FILE]", Doc: "Say what a reload would do, key by key: hot, restart or none. FILE is compared with the profile's file, without a gateway.", Flags: clientFlags(), Run: configDiff},
 
+		{Path: "backup create", Aliases: []string{"backup"}, Doc: "Write the state and the configuration into one file, also while the gateway runs.",
+			Flags: []Flag{json, system, {Name: "output", Aliases: []string{"o"}, Value: "FILE", Doc: "Where to; STATE/backups/openclaw-backup-PROFILE-TIME.tar.gz when absent."},
+				{Name: "include-workspace", Doc: "Also workspaces outside the state directory."}}, Run: backupCreate},
+		{Path: "backup verify", Args: "FILE", Doc: "Read a backup to its end and name every file that is not what was backed up.", Flags: []Flag{json}, Run: backupVerify},
+		{Path: "backup restore", Args: "FILE", Doc: "Make the state directory and the configuration of a backup, where there are none.",
+			Flags: []Flag{json, system, {Name: "dry-run", Doc: "Only verify, and say what would be done."}}, Run: backupRestore},
+
 		{Path: "version", Doc: "Print the version.", Flags: []Flag{json}, Run: version},
 		{Path: "help", Args: "[COMMAND…]", Doc: "Print help for a command.",
 			Run: func(_ context.Context, e *Env, a *Args) error { return printHelp(e, e.commands(), a.Words) }},
-	}
+	})
 }
 
 // GatewayRun is the row of the daemon, which this package may not import.

@@ -53,6 +53,16 @@ func (e *HandshakeError) Error() string {
 	return s
 }
 
+// Reach reports why no TCP connection can be made to an address. Nothing is sent.
+func Reach(ctx context.Context, addr string) error {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
 // Dial opens a connection to a ws or wss URL, within ctx, which plays no part
 // afterwards. It follows no redirects and agrees to no extension or subprotocol.
 // If the server answers with anything but a WebSocket, the error is a

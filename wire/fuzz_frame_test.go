@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -149,7 +150,7 @@ type scriptConn struct {
 	in     []byte
 	piece  int
 	out    bytes.Buffer
-	closed bool
+	closed atomic.Bool
 }
 
 func (s *scriptConn) Read(p []byte) (int, error) {
@@ -162,13 +163,13 @@ func (s *scriptConn) Read(p []byte) (int, error) {
 }
 
 func (s *scriptConn) Write(p []byte) (int, error) {
-	if s.closed {
+	if s.closed.Load() {
 		return 0, net.ErrClosed
 	}
 	return s.out.Write(p)
 }
 
-func (s *scriptConn) Close() error                     { s.closed = true; return nil }
+func (s *scriptConn) Close() error                     { s.closed.Store(true); return nil }
 func (s *scriptConn) LocalAddr() net.Addr              { return nil }
 func (s *scriptConn) RemoteAddr() net.Addr             { return nil }
 func (s *scriptConn) SetDeadline(time.Time) error      { return nil }
@@ -221,7 +222,7 @@ func FuzzConn(f *testing.F) {
 			c.Send(msg)
 		}
 		<-c.Done()
-		if c.Send(nil) != ErrClosed || !s.closed || c.Queued() != 0 {
+		if c.Send(nil) != ErrClosed || !s.closed.Load() || c.Queued() != 0 {
 			t.Fatal("not at its end")
 		}
 		// What came out: whole frames, the last of them perhaps a Close.

@@ -14,6 +14,12 @@ type HealthQuery struct {
 	Probe bool `json:"probe,omitempty"` // look again instead of answering from the cache
 }
 
+// Problems that Health may name.
+const (
+	ProblemDisk = "disk nearly full"
+	ProblemLog  = "log lines are being dropped"
+)
+
 // Health is the answer to health and the payload of the health event.
 type Health struct {
 	OK               bool              `json:"ok"`
@@ -99,14 +105,15 @@ type SandboxLayer struct {
 // StatusConfig says whether the running configuration is the one in the file.
 type StatusConfig struct {
 	Path       string   `json:"path"`
-	LoadedHash string   `json:"loadedHash"`          // SHA-256 of the file that was loaded, hex; empty = defaults
-	FileHash   string   `json:"fileHash,omitempty"`  // of the file as it is now
-	Mode       string   `json:"mode"`                // gateway.hotReload.mode
-	Watch      string   `json:"watch,omitempty"`     // how changes are noticed: inotify, kqueue or stat
-	Applied    []string `json:"applied,omitempty"`   // keys of the last change that was applied
-	AppliedAt  int64    `json:"appliedAt,omitempty"` // when, Unix milliseconds
-	Pending    []string `json:"pending,omitempty"`   // keys that differ in the file and are not applied
-	LastError  string   `json:"lastError,omitempty"` // why the file is not the running configuration
+	SecretFrom string   `json:"secretFrom,omitempty"` // where the secret that clients present was taken from
+	LoadedHash string   `json:"loadedHash"`           // SHA-256 of the file that was loaded, hex; empty = defaults
+	FileHash   string   `json:"fileHash,omitempty"`   // of the file as it is now
+	Mode       string   `json:"mode"`                 // gateway.hotReload.mode
+	Watch      string   `json:"watch,omitempty"`      // how changes are noticed: inotify, kqueue or stat
+	Applied    []string `json:"applied,omitempty"`    // keys of the last change that was applied
+	AppliedAt  int64    `json:"appliedAt,omitempty"`  // when, Unix milliseconds
+	Pending    []string `json:"pending,omitempty"`    // keys that differ in the file and are not applied
+	LastError  string   `json:"lastError,omitempty"`  // why the file is not the running configuration
 }
 
 // StatusHeartbeat lists the heartbeat of each agent.

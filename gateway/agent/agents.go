@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"openclaw/gateway/store"
+	"openclaw/gateway/tool"
 	"openclaw/reload/config"
 )
 
@@ -24,6 +25,9 @@ const (
 	keptIdle    = 32               // idle sessions whose history stays in memory
 	keptHistory = 1 << 20          // bytes of history that an idle session may keep
 	maxRunID    = 256              // bytes
+
+	maxRounds     = 50        // answers of one turn that may call tools; then the model has to come to an end
+	maxTurnTokens = 5_000_000 // that the model calls of one turn may use before no further tools are run
 )
 
 // Options is what Agents needs from its surroundings.
@@ -32,7 +36,8 @@ type Options struct {
 	Config    func() *config.Config             // the current configuration
 	Workspace func(config.ResolvedAgent) string // where an agent works; nil is what its configuration says
 	Log       *slog.Logger
-	Sink      func(Event) // gets every event of every run, on the run's goroutine; must not block
+	Sink      func(Event)              // gets every event of every run, on the run's goroutine; must not block
+	Tools     func(tool.Scope) Toolset // what a turn may do; nil is nothing
 
 	// Dial connects to model providers; nil is the network.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -46,7 +51,10 @@ type Agents struct {
 	workspace func(config.ResolvedAgent) string
 	log       *slog.Logger
 	sink      func(Event)
+	tools     func(tool.Scope) Toolset
 	models    *models
+	maxRounds int // maxRounds and maxTurnTokens, but for tests
+	maxTokens int64
 
 	// Counts runs until their last event and actors until they are gone. It
 	// grows from zero only under mu and before draining is set.
@@ -64,6 +72,7 @@ type Agents struct {
 	order    uint64             // runs that were admitted
 
 	described map[string]description // of transcripts, by session id
+	swept     map[string]sweepState  // of named answers, by agent
 
 	usageMu   sync.Mutex // held while a report is made
 	usage     UsageReport
@@ -85,11 +94,13 @@ func New(o Options) *Agents {
 		o.Workspace = func(a config.ResolvedAgent) string { return a.Workspace }
 	}
 	return &Agents{
-		dir: o.Dir, config: o.Config, workspace: o.Workspace, log: o.Log, sink: o.Sink,
+		dir: o.Dir, config: o.Config, workspace: o.Workspace, log: o.Log, sink: o.Sink, tools: o.Tools,
 		models:    newModels(o.Config, o.Log, o.Dial),
+		maxRounds: maxRounds, maxTokens: maxTurnTokens,
 		sessions:  map[place]*session{},
 		runs:      map[string]*Run{},
 		described: map[string]description{},
+		swept:     map[string]sweepState{},
 	}
 }
 
@@ -127,6 +138,12 @@ func (a *Agents) Start(ctx context.Context, t Turn) (*Run, error) {
 	}
 	if err := check(cfg, &t); err != nil {
 		return nil, err
+	}
+	if t.SessionKey == "" && t.Answer != nil {
+		if err := a.ownSession(&t, to.agent); err != nil {
+			return nil, err
+		}
+		to.place = place{to.agent, t.SessionKey}
 	}
 	var index *store.Sessions
 	if t.SessionKey == "" {

@@ -60,8 +60,9 @@ type anthropicTool struct {
 }
 
 type anthropicPick struct {
-	Type string `json:"type"`
-	Name string `json:"name,omitempty"`
+	Type    string `json:"type"`
+	Name    string `json:"name,omitempty"`
+	OneCall bool   `json:"disable_parallel_tool_use,omitempty"`
 }
 
 func anthropicBody(r *modelRequest) ([]byte, error) {
@@ -94,7 +95,7 @@ func anthropicBody(r *modelRequest) ([]byte, error) {
 		}
 		q.Tools = append(q.Tools, anthropicTool{t.Name, t.Description, params, t.Strict})
 	}
-	if len(q.Tools) > 0 && len(r.ToolChoice) > 0 {
+	if len(q.Tools) > 0 {
 		pick, err := anthropicChoice(r)
 		if err != nil {
 			return nil, err
@@ -117,17 +118,34 @@ func anthropicBody(r *modelRequest) ([]byte, error) {
 	return mustJSON(q), nil
 }
 
-// anthropicChoice translates OpenAI's tool_choice.
+// anthropicChoice translates OpenAI's tool_choice; nil is to say nothing.
 func anthropicChoice(r *modelRequest) (*anthropicPick, error) {
-	var word string
+	word, name, err := toolChoice(r)
+	pick := &anthropicPick{Type: word, Name: name}
+	switch {
+	case err != nil || word == "" && name == "" && !r.OneCall:
+		return nil, err
+	case name != "":
+		pick.Type = "tool"
+	case word == "required":
+		pick.Type = "any"
+	case word == "":
+		pick.Type = "auto"
+	}
+	pick.OneCall = r.OneCall && word != "none"
+	return pick, nil
+}
+
+// toolChoice reads OpenAI's tool_choice: auto, none or required, or the name
+// of a function; neither where there is none.
+func toolChoice(r *modelRequest) (word, name string, err error) {
+	if len(r.ToolChoice) == 0 {
+		return "", "", nil
+	}
 	if json.Unmarshal(r.ToolChoice, &word) == nil {
 		switch word {
-		case "":
-			return nil, nil // null
-		case "auto", "none":
-			return &anthropicPick{Type: word}, nil
-		case "required":
-			return &anthropicPick{Type: "any"}, nil
+		case "", "auto", "none", "required": // the first is null
+			return word, "", nil
 		}
 	}
 	var named struct {
@@ -136,9 +154,9 @@ func anthropicChoice(r *modelRequest) (*anthropicPick, error) {
 		} `json:"function"`
 	}
 	if json.Unmarshal(r.ToolChoice, &named) != nil || named.Function.Name == "" {
-		return nil, r.failf(0, `tool_choice must be "auto", "none", "required" or name a function`)
+		return "", "", r.failf(0, `tool_choice must be "auto", "none", "required" or name a function`)
 	}
-	return &anthropicPick{"tool", named.Function.Name}, nil
+	return "", named.Function.Name, nil
 }
 
 // anthropicTurns makes alternating turns of user and assistant, the first the

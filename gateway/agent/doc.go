@@ -30,8 +30,8 @@
 // # Models
 //
 // models (model.go) calls the configured models in turn, with retries, through
-// one client per protocol: openai.go, anthropic.go and echo.go over sse.go and
-// dial.go.
+// one client per protocol: openai.go, responses.go, anthropic.go and echo.go
+// over sse.go and dial.go.
 //
 // Sessions are named by keys (key.go), asked about in query.go and usage.go
 // and changed in change.go. The package knows neither sockets nor HTTP.

@@ -165,6 +165,8 @@ func TestBrokenCallIsRetried(t *testing.T) {
 		if api == config.APIAnthropicMessages {
 			call = event("message_start", `"message":{"usage":{"input_tokens":7}}`) +
 				event("content_block_start", `"index":0,"content_block":{"type":"tool_use","id":"c","name":"f","input":{}}`)
+		} else if api == config.APIOpenAIResponses {
+			call = event("response.output_item.added", `"output_index":0,"item":{"type":"function_call","call_id":"c","name":"f","arguments":""}`)
 		}
 		n.host("a.test", then(raw(call), reset), say(api, "ok"))
 		if o := n.ask(t.Context(), n.models(api), "a/m"); o.err != nil || o.text != "ok" {

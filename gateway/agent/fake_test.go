@@ -193,7 +193,7 @@ func (n *fakeNet) askFor(ctx context.Context, m *models, r *modelRequest, refs .
 
 // bubble runs f for each protocol, in fake time.
 func bubble(t *testing.T, f func(t *testing.T, n *fakeNet, api string)) {
-	for _, api := range []string{config.APIOpenAICompletions, config.APIAnthropicMessages} {
+	for _, api := range []string{config.APIOpenAICompletions, config.APIOpenAIResponses, config.APIAnthropicMessages} {
 		t.Run(api, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { f(t, newFakeNet(t), api) })
 		})
@@ -259,9 +259,12 @@ func begin(api string, words ...string) http.HandlerFunc {
 		b.WriteString(event("content_block_start", `"index":0,"content_block":{"type":"text","text":""}`))
 	}
 	for _, w := range words {
-		if api == config.APIAnthropicMessages {
+		switch api {
+		case config.APIAnthropicMessages:
 			b.WriteString(event("content_block_delta", fmt.Sprintf(`"index":0,"delta":{"type":"text_delta","text":%q}`, w)))
-		} else {
+		case config.APIOpenAIResponses:
+			b.WriteString(event("response.output_text.delta", fmt.Sprintf(`"item_id":"msg_1","output_index":0,"content_index":0,"delta":%q`, w)))
+		default:
 			b.WriteString(fmt.Sprintf(`data: {"object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":%q},"finish_reason":null}]}`+"\n\n", w))
 		}
 	}
@@ -274,6 +277,9 @@ func finish(api string) http.HandlerFunc {
 			event("message_delta", `"delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":3}`),
 			event("message_stop", ``))
 	}
+	if api == config.APIOpenAIResponses {
+		return raw(event("response.completed", `"response":{"object":"response","status":"completed","output":[],"usage":{"input_tokens":7,"output_tokens":3,"total_tokens":10}}`))
+	}
 	return raw(`data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}`+"\n\n",
 		`data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}}`+"\n\n", "data: [DONE]\n\n")
 }
@@ -282,7 +288,7 @@ func say(api string, words ...string) http.HandlerFunc {
 	return then(begin(api, words...), finish(api))
 }
 
-// event is one event of Anthropic's protocol.
+// event is one event of Anthropic's protocol, or of OpenAI's responses.
 func event(name, fields string) string {
 	if fields != "" {
 		fields = "," + fields

@@ -21,8 +21,7 @@ const (
 // A newest turn that is too long by itself has its longest texts shortened,
 // with a mark in the middle. The messages given are not changed.
 func fit(messages []store.Record, window, fixed, answer int) ([]store.Message, error) {
-	answer = min(max(answer, 0), window/4)
-	room := window - fixed - answer
+	room := roomFor(window, fixed, answer)
 	if room < minRoom {
 		return nil, refuse(ErrTooLong, "the system prompt takes about %d of the %d tokens of the model's context", fixed, window)
 	}
@@ -49,6 +48,23 @@ func fit(messages []store.Record, window, fixed, answer int) ([]store.Message, e
 		from = start
 	}
 	return spoken(messages[from:]), nil
+}
+
+// roomFor is how many tokens of a window are left for the conversation.
+func roomFor(window, fixed, answer int) int { return window - fixed - min(max(answer, 0), window/4) }
+
+// whole is ErrTooLong where fit would leave something out.
+func whole(messages []store.Record, window, fixed, answer int) error {
+	cost, room := 0, roomFor(window, fixed, answer)
+	for _, r := range messages {
+		if shown(r.Message) {
+			cost += messageCost(r.Message)
+		}
+	}
+	if cost > room {
+		return refuse(ErrTooLong, "the conversation takes about %d tokens, and the model's context leaves %d for it", cost, room)
+	}
+	return nil
 }
 
 // shown reports whether a message belongs in a prompt. What a provider's error

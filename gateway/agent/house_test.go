@@ -148,7 +148,7 @@ func (h *house) told(run *Run) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	names := map[Kind]string{KindStart: "start", KindModel: "model", KindDelta: "delta", KindThinking: "thinking",
-		KindToolCall: "tool", KindEnd: "end", KindError: "error", KindAborted: "aborted"}
+		KindToolCall: "tool", KindToolStart: "ran", KindToolUpdate: "update", KindToolResult: "got", KindEnd: "end", KindError: "error", KindAborted: "aborted"}
 	var list []string
 	for _, e := range h.events {
 		if e.Run != run {
@@ -165,7 +165,11 @@ func (h *house) told(run *Run) string {
 			s += " " + e.Delta + "|" + e.Text
 		case KindThinking:
 			s += " " + e.Thinking
-		case KindToolCall:
+		case KindToolUpdate:
+			s += fmt.Sprintf(" %d %s %s", e.Tool.Index, e.Tool.ID, e.Partial)
+		case KindToolResult:
+			s += fmt.Sprintf(" %d %s %s", e.Tool.Index, e.Tool.ID, e.ToolResult.Content)
+		case KindToolCall, KindToolStart:
 			s += fmt.Sprintf(" %d %s %s %s", e.Tool.Index, e.Tool.ID, e.Tool.Name, e.Tool.Arguments)
 		case KindEnd, KindError, KindAborted:
 			s += " " + e.Result.Status + " " + e.Result.StopReason

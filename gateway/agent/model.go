@@ -22,6 +22,7 @@ type modelRequest struct {
 	Messages    []store.Message
 	Tools       []Tool
 	ToolChoice  json.RawMessage // as OpenAI writes it: "auto", "none", "required" or a named function
+	OneCall     bool            // no more than one tool call in an answer
 	MaxTokens   int             // 0 is the model's own bound, which is never exceeded
 	Temperature *float64
 	TopP        *float64
@@ -109,6 +110,7 @@ func newModels(cfg func() *config.Config, log *slog.Logger, dial dialFunc) *mode
 		up:     up,
 		clients: map[string]client{
 			config.APIOpenAICompletions: openAI{up},
+			config.APIOpenAIResponses:   responses{up},
 			config.APIAnthropicMessages: anthropic{up},
 			config.APIBuiltin:           echo{},
 		},

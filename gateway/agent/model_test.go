@@ -410,6 +410,9 @@ func TestUnmarkedEnd(t *testing.T) {
 		if api == config.APIAnthropicMessages {
 			end = then(begin(api, "Grüße"), raw(event("message_delta", `"delta":{"stop_reason":"end_turn"}`)))
 		}
+		if api == config.APIOpenAIResponses { // where the end and its mark are one event
+			return
+		}
 		n.host("a.test", then(end, hang))
 		if o := n.ask(t.Context(), n.models(api), "a/m"); o.err != nil || o.text != "Grüße" || o.took != afterStop {
 			t.Errorf("%v after %v", o.err, o.took)
@@ -604,6 +607,8 @@ func TestUsageAndCost(t *testing.T) {
 		if api == config.APIAnthropicMessages {
 			answer = raw(event("message_start", `"message":{"usage":{"input_tokens":1000,"output_tokens":1,"cache_read_input_tokens":2000,"cache_creation_input_tokens":400}}`),
 				event("message_delta", `"delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":500}`), event("message_stop", ""))
+		} else if api == config.APIOpenAIResponses {
+			answer = then(begin(api, "x"), raw(event("response.completed", `"response":{"status":"completed","usage":{"input_tokens":3400,"output_tokens":500,"total_tokens":3900,"input_tokens_details":{"cached_tokens":2000,"cache_write_tokens":400}}}`)))
 		}
 		n.host("a.test", answer)
 		o := n.ask(t.Context(), n.models(api), "a/m")
@@ -636,6 +641,9 @@ func TestHeaders(t *testing.T) {
 			want["X-Api-Key"], want["Anthropic-Version"], want["Authorization"] = canaryKey, "2023-06-01", ""
 		} else {
 			want["Authorization"] = "Bearer " + canaryKey
+			if api == config.APIOpenAIResponses {
+				path = "/v1/responses"
+			}
 		}
 		if got.path != path {
 			t.Errorf("path %s", got.path)
@@ -653,6 +661,8 @@ func TestEndpoints(t *testing.T) {
 		{config.APIOpenAICompletions, "http://a.test", "/chat/completions"},
 		{config.APIOpenAICompletions, "http://a.test/v1/", "/v1/chat/completions"},
 		{config.APIOpenAICompletions, "http://a.test/x?api-version=1", "/x/chat/completions?api-version=1"},
+		{config.APIOpenAIResponses, "http://a.test", "/responses"},
+		{config.APIOpenAIResponses, "http://a.test/v1/", "/v1/responses"},
 		{config.APIAnthropicMessages, "http://a.test", "/v1/messages"},
 		{config.APIAnthropicMessages, "http://a.test/", "/v1/messages"},
 		{config.APIAnthropicMessages, "http://a.test/v1", "/v1/messages"},

@@ -17,6 +17,7 @@ type openAIRequest struct {
 	} `json:"stream_options"`
 	Tools         []openAITool    `json:"tools,omitempty"`
 	ToolChoice    json.RawMessage `json:"tool_choice,omitempty"`
+	Parallel      *bool           `json:"parallel_tool_calls,omitempty"`
 	MaxCompletion int             `json:"max_completion_tokens,omitempty"`
 	MaxTokens     int             `json:"max_tokens,omitempty"`
 	Temperature   *float64        `json:"temperature,omitempty"`
@@ -67,7 +68,7 @@ func openAIBody(r *modelRequest, host string) ([]byte, error) {
 	// OpenAI's (and Azure's) newer models refuse max_tokens, and both names at
 	// once are refused too. The others grew up with max_tokens: Ollama knows no
 	// other name; llama.cpp, vLLM, LM Studio and OpenRouter take it.
-	if host == "api.openai.com" || strings.HasSuffix(host, ".openai.azure.com") {
+	if isOpenAI(host) {
 		q.MaxCompletion = r.MaxTokens
 		if r.Model.Reasoning {
 			q.Temperature, q.TopP = nil, nil // refused by models that reason
@@ -88,8 +89,25 @@ func openAIBody(r *modelRequest, host string) ([]byte, error) {
 		}
 		q.ToolChoice = r.ToolChoice
 	}
+	if len(q.Tools) > 0 {
+		q.Parallel = oneCall(r)
+	}
 	q.Messages = openAIMessages(r)
 	return mustJSON(q), nil
+}
+
+// isOpenAI reports whether host is OpenAI's own, or Azure's.
+func isOpenAI(host string) bool {
+	return host == "api.openai.com" || strings.HasSuffix(host, ".openai.azure.com")
+}
+
+// oneCall is parallel_tool_calls: absent where it makes no difference, as not
+// every server knows it.
+func oneCall(r *modelRequest) *bool {
+	if r.OneCall {
+		return new(bool)
+	}
+	return nil
 }
 
 // schema is t's parameters, which some servers insist on.
@@ -170,8 +188,11 @@ func openAIContent(r *modelRequest, content store.Content) any {
 }
 
 func openAIImage(p store.Part) openAIPart {
-	return openAIPart{Type: "image_url", ImageURL: &imageURL{"data:" + p.MimeType + ";base64," + p.Data}}
+	return openAIPart{Type: "image_url", ImageURL: &imageURL{dataURL(p)}}
 }
+
+// dataURL is an image as a URL (RFC 2397).
+func dataURL(p store.Part) string { return "data:" + p.MimeType + ";base64," + p.Data }
 
 func isImage(p store.Part) bool { return p.Type == store.PartImage }
 

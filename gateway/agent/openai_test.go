@@ -252,8 +252,8 @@ func TestOpenAIHosts(t *testing.T) {
 }
 
 func TestMaxTokens(t *testing.T) {
-	for asked, want := range map[int]string{0: `"max_tokens":1000`, 10: `"max_tokens":10`, 5000: `"max_tokens":1000`} {
-		for _, api := range []string{config.APIOpenAICompletions, config.APIAnthropicMessages} {
+	for asked, want := range map[int]string{0: `_tokens":1000`, 10: `_tokens":10`, 5000: `_tokens":1000`} {
+		for _, api := range []string{config.APIOpenAICompletions, config.APIOpenAIResponses, config.APIAnthropicMessages} {
 			if body := sent(t, api, &modelRequest{MaxTokens: asked}); !strings.Contains(string(body), want) {
 				t.Errorf("%d: %s", asked, body)
 			}
@@ -264,9 +264,12 @@ func TestMaxTokens(t *testing.T) {
 // Images go to models that take them only; the others are told.
 func TestImagesForTextModels(t *testing.T) {
 	r := conversation()
+	noStop := *r
+	noStop.Stop = nil
 	for _, encode := range []func() ([]byte, error){
 		func() ([]byte, error) { return openAIBody(r, "localhost") },
 		func() ([]byte, error) { return anthropicBody(r) },
+		func() ([]byte, error) { return responsesBody(&noStop, "localhost") },
 	} {
 		body, err := encode()
 		if err != nil || strings.Contains(string(body), "iVBORw0=") || strings.Count(string(body), "image left out") != 2 {
@@ -309,22 +312,29 @@ func TestReplyIsBounded(t *testing.T) {
 
 // Whatever a provider sends, reading it ends, and what is kept can be stored.
 func FuzzAnswer(f *testing.F) {
-	f.Add(true, []byte(openAIUsageChunk+`data: {"choices":[{"delta":{"content":"ü","tool_calls":[{"index":1,"id":"c","function":{"name":"x","arguments":"{"}}]},"finish_reason":"stop"}]}`))
-	f.Add(true, []byte(`{"choices":[{"message":{"content":[{"text":"a"}],"reasoning":"b"},"finish_reason":"length"}]}`))
-	f.Add(false, []byte(event("message_start", `"message":{"usage":{"input_tokens":1}}`)+event("content_block_start", `"index":0,"content_block":{"type":"tool_use","id":"t","name":"x","input":{"a":1}}`)+
+	f.Add(uint8(0), []byte(openAIUsageChunk+`data: {"choices":[{"delta":{"content":"ü","tool_calls":[{"index":1,"id":"c","function":{"name":"x","arguments":"{"}}]},"finish_reason":"stop"}]}`))
+	f.Add(uint8(0), []byte(`{"choices":[{"message":{"content":[{"text":"a"}],"reasoning":"b"},"finish_reason":"length"}]}`))
+	f.Add(uint8(1), []byte(event("message_start", `"message":{"usage":{"input_tokens":1}}`)+event("content_block_start", `"index":0,"content_block":{"type":"tool_use","id":"t","name":"x","input":{"a":1}}`)+
 		event("content_block_delta", `"index":0,"delta":{"type":"input_json_delta","partial_json":"{"}`)+event("content_block_stop", `"index":0`)+event("message_delta", `"delta":{"stop_reason":"tool_use"}`)))
-	f.Add(false, []byte(event("error", `"error":{"type":"overloaded_error","message":"Overloaded"}`)))
-	f.Fuzz(func(t *testing.T, openai bool, in []byte) {
+	f.Add(uint8(1), []byte(event("error", `"error":{"type":"overloaded_error","message":"Overloaded"}`)))
+	f.Add(uint8(2), []byte(event("response.output_item.added", `"output_index":0,"item":{"type":"function_call","call_id":"c","name":"x"}`)+event("response.function_call_arguments.delta", `"output_index":0,"delta":"{"`)+
+		event("response.output_text.delta", `"output_index":1,"delta":"ü"`)+event("response.completed", `"response":{"status":"completed","output":[{},{"type":"message","content":[{"text":"ü"}]}]}`)))
+	f.Add(uint8(2), []byte(`{"object":"response","status":"incomplete","output":[{"type":"reasoning","summary":[{"text":"hm"}]}]}`))
+	f.Fuzz(func(t *testing.T, api uint8, in []byte) {
 		a := replyOf(bytes.NewReader(in))
 		var emitted strings.Builder
 		d := draft{emit: func(d delta) { emitted.WriteString(d.Text + d.Thinking) }}
 		var res *modelResult
 		var err error
-		if openai {
+		switch api % 3 {
+		case 0:
 			p := &openAIParser{draft: d, reply: a}
 			res, err = a.parse(&p.draft, p.event)
-		} else {
+		case 1:
 			p := &anthropicParser{draft: d, reply: a}
+			res, err = a.parse(&p.draft, p.event)
+		default:
+			p := newResponsesParser(a, d.emit)
 			res, err = a.parse(&p.draft, p.event)
 		}
 		if err == nil && (res == nil || res.StopReason == "") || err != nil && !isModelError(err) {

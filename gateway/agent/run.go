@@ -12,7 +12,8 @@ import (
 )
 
 // What Start and the session queries refuse, before anything is written. Only
-// ErrTooLong, ErrTimeout, ErrPanic and ErrNoSpace end runs that were accepted.
+// ErrTooLong, ErrTooManyCalls, ErrTimeout, ErrPanic and ErrNoSpace end runs that
+// were accepted.
 var (
 	ErrUnknownAgent   = errors.New("unknown agent id")
 	ErrUnknownModel   = errors.New("unknown model")
@@ -24,6 +25,7 @@ var (
 	ErrEmpty          = errors.New("message or attachment required")
 	ErrInvalidTurn    = errors.New("invalid turn")
 	ErrTooLong        = errors.New("message does not fit the model's context")
+	ErrTooManyCalls   = errors.New("too many tool calls")
 	ErrBusy           = errors.New("too many turns") // wait and retry
 	ErrDraining       = errors.New("gateway is shutting down")
 	ErrTimeout        = errors.New("turn timed out")
@@ -39,8 +41,16 @@ type Turn struct {
 	Messages   []store.Message
 	System     string // joins the end of the system prompt
 
+	// Answer, if set, is noted with the answer, so that a later turn can go on
+	// from it; without a SessionKey the turn then gets a session of its own.
+	// After is the record that must be the session's last, or ErrMovedOn.
+	Answer *store.Answer
+	After  string
+
 	Tools       []Tool // functions of the client: a turn that calls one ends with stopReason toolUse
 	ToolChoice  json.RawMessage
+	OneCall     bool   // at most one tool call in the answer
+	Whole       bool   // ErrTooLong rather than leave out what does not fit
 	Model       string // provider/model for this turn alone, without fallbacks
 	MaxTokens   int
 	Temperature *float64
@@ -65,14 +75,17 @@ type Kind int
 // the others, and exactly one of KindEnd, KindError and KindAborted, last. A
 // run that was aborted before its turn came has only the last.
 const (
-	KindStart    Kind = iota + 1 // the run's turn has come
-	KindModel                    // Provider and Model are (now) answering
-	KindDelta                    // Delta was added to Text
-	KindThinking                 // Thinking was added to the model's thoughts
-	KindToolCall                 // Tool is to be called by the client
-	KindEnd                      // Result is the answer, and durable
-	KindError                    // Err ended the run
-	KindAborted                  // somebody ended the run: Abort, a client that left, or Drain
+	KindStart      Kind = iota + 1 // the run's turn has come
+	KindModel                      // Provider and Model are (now) answering
+	KindDelta                      // Delta was added to Text
+	KindThinking                   // Thinking was added to the model's thoughts
+	KindToolCall                   // Tool is to be called by the client
+	KindToolStart                  // the gateway runs Tool
+	KindToolUpdate                 // Partial is what Tool has put out so far
+	KindToolResult                 // ToolResult is what came of Tool
+	KindEnd                        // Result is the answer, and durable
+	KindError                      // Err ended the run
+	KindAborted                    // somebody ended the run: Abort, a client that left, or Drain
 )
 
 // Event is one step of a run.
@@ -87,13 +100,16 @@ type Event struct {
 	Thinking string
 	Tool     *ToolCall
 
+	Partial    string
+	ToolResult *store.Message
+
 	Provider, Model string
 
 	Err    error
 	Result *Result // with the last event
 }
 
-// ToolCall is a complete call of one of the client's functions.
+// ToolCall is a complete call of a tool, or of one of the client's functions.
 type ToolCall struct {
 	Index     int
 	ID, Name  string

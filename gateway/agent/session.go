@@ -217,11 +217,14 @@ func (s *session) accept(t *turn) error {
 	defer s.mu.Unlock()
 	defer s.idleLocked()
 	known, err := s.load(false)
-	if err == nil && !known {
+	if err == nil && !known && t.After == "" {
 		_, err = s.load(true)
 	}
 	if err != nil {
 		return err
+	}
+	if t.After != "" && (s.running || len(s.records) == 0 || s.records[len(s.records)-1].ID != t.After) {
+		return ErrMovedOn
 	}
 	now := time.Now()
 	lines := make([]store.Line, len(t.Messages))

@@ -2,9 +2,11 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,7 +30,11 @@ type turn struct {
 
 	model    config.ResolvedModel // asked last
 	text     strings.Builder      // heard so far
-	thinking strings.Builder
+	thinking strings.Builder      // heard since the last tool call
+	heardTo  int                  // bytes of text that belong to messages before the last tool call
+	spent    store.Usage          // of the model calls before the last one
+	left     []store.Part         // calls of the last answer for the client to run
+	hands    hands
 }
 
 const clientLeft = "the client left"
@@ -65,7 +71,7 @@ func (s *session) runTurn(t *turn) (next *turn) {
 		res = t.ended(context.Cause(t.run.ctx))
 		answer = res.message(&modelResult{})
 	} else {
-		answer, res = a.ask(t, records, entry)
+		answer, res = a.ask(t, s, records, entry)
 	}
 	next, err := s.end(t, answer, &res)
 	if err != nil && !settled {
@@ -87,7 +93,7 @@ func (a *Agents) runStateless(t *turn) {
 	for i := range t.Messages {
 		records[i].Message = &t.Messages[i]
 	}
-	answer, res := a.ask(t, records, store.Entry{})
+	answer, res := a.ask(t, nil, records, store.Entry{})
 	res.Message = answer
 	a.leave(nil)
 	a.finish(t, res)
@@ -117,6 +123,9 @@ func (s *session) end(t *turn, answer *store.Message, res *Result) (next *turn, 
 	defer s.mu.Unlock()
 	defer func() { next = s.nextLocked() }()
 	res.SessionID = s.sessionID
+	if res.Status == StatusOK {
+		answer.Answer = t.Answer
+	}
 	if err := s.say(messageLine(store.NewRecordID(), answer)); err != nil {
 		return nil, err
 	}
@@ -128,7 +137,8 @@ func (s *session) end(t *turn, answer *store.Message, res *Result) (next *turn, 
 		if u := res.Usage; res.Status == StatusOK {
 			e.ModelProvider, e.Model = res.Provider, res.Model
 			e.InputTokens, e.OutputTokens = u.Input, u.Output
-			e.TotalTokens = u.Input + u.CacheRead + u.CacheWrite // what the context holds
+			last := answer.Usage
+			e.TotalTokens = last.Input + last.CacheRead + last.CacheWrite // what the context holds
 			e.ContextTokens = int64(t.model.ContextWindow)
 		}
 	})
@@ -152,8 +162,9 @@ func (a *Agents) refs(t *turn, e store.Entry) []string {
 	return refs
 }
 
-// ask has a model answer, and returns what to store and how that went.
-func (a *Agents) ask(t *turn, records []store.Record, e store.Entry) (*store.Message, Result) {
+// ask has a model answer, and returns what to store last and how that went. s
+// is nil for a turn that belongs to no session.
+func (a *Agents) ask(t *turn, s *session, records []store.Record, e store.Entry) (*store.Message, Result) {
 	refs := a.refs(t, e)
 	timeout := t.Timeout
 	if timeout <= 0 {
@@ -162,7 +173,7 @@ func (a *Agents) ask(t *turn, records []store.Record, e store.Entry) (*store.Mes
 	ctx, cancel := context.WithTimeoutCause(t.run.ctx, timeout, refuse(ErrTimeout, "turn timed out after %s", timeout))
 	defer cancel()
 	t.run.startedAt = time.Now()
-	out, err := a.answer(ctx, t, records, refs)
+	out, err := a.answer(ctx, t, s, records, refs)
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause // somebody's abort, or our timeout
 	}
@@ -171,16 +182,18 @@ func (a *Agents) ask(t *turn, records []store.Record, e store.Entry) (*store.Mes
 	}
 	res := t.ended(err)
 	if err == nil {
-		res.StopReason, res.ToolCalls = out.StopReason, calls(out.Content)
+		res.StopReason, res.ToolCalls = out.StopReason, t.left
 	}
 	res.Text = t.text.String()
-	res.Usage, res.Provider, res.Model = out.Usage, out.Provider, out.Model
+	res.Usage, res.Provider, res.Model = t.spent, out.Provider, out.Model
+	add(&res.Usage, out.Usage)
 	return res.message(out), res
 }
 
-// answer builds the prompt and calls the models. A panic on the way, in an
-// observer perhaps, is an error of this turn.
-func (a *Agents) answer(ctx context.Context, t *turn, records []store.Record, refs []string) (res *modelResult, err error) {
+// answer asks the models, and runs the tools that they call, until an answer
+// leaves nothing to run. A panic on the way, in an observer perhaps, is an
+// error of this turn.
+func (a *Agents) answer(ctx context.Context, t *turn, s *session, records []store.Record, refs []string) (res *modelResult, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			res, err = nil, a.panicked(v, "session", t.run.SessionKey, "run", t.run.ID)
@@ -188,16 +201,59 @@ func (a *Agents) answer(ctx context.Context, t *turn, records []store.Record, re
 	}()
 	a.emit(t, Event{Kind: KindStart})
 	system := systemPrompt(t.agent, a.workspace(t.agent), t.System)
-	res, err = a.models.run(ctx, refs, &modelRequest{
-		System: system, Tools: t.Tools, ToolChoice: t.ToolChoice, MaxTokens: t.MaxTokens,
+	for rounds := 0; ; rounds++ {
+		res, err = a.listen(ctx, t, records, refs, system, rounds)
+		if err != nil {
+			return res, err
+		}
+		ours := t.ours(res.Content)
+		t.left = t.clients(res.Content)
+		if len(ours) > 0 {
+			said, err := a.round(ctx, t, s, res, ours, rounds)
+			if err != nil {
+				return nil, err
+			}
+			if len(t.left) == 0 {
+				records, refs = append(records, said...), onward(refs, res)
+				continue
+			}
+			res = &modelResult{StopReason: stopTool, Provider: res.Provider, Model: res.Model, API: res.API}
+		}
+		for i, p := range t.left {
+			a.emit(t, Event{Kind: KindToolCall, Tool: toolCall(i, p), Text: t.text.String()})
+		}
+		return res, nil
+	}
+}
+
+// listen asks the models once and tells what they say.
+func (a *Agents) listen(ctx context.Context, t *turn, records []store.Record, refs []string, system string, rounds int) (*modelResult, error) {
+	choice := t.ToolChoice
+	switch {
+	case rounds == a.maxRounds:
+		choice = json.RawMessage(`"none"`) // an answer, at last
+	case rounds > 0:
+		choice = nil // what had to be called was
+	}
+	return a.models.run(ctx, refs, &modelRequest{
+		System: system, ToolChoice: choice, OneCall: t.OneCall, MaxTokens: t.MaxTokens,
 		Temperature: t.Temperature, TopP: t.TopP, Stop: t.Stop, SessionKey: t.run.SessionKey,
 		prepare: func(q *modelRequest) (err error) {
+			if rounds == 0 || t.model.Ref != q.Model.Ref {
+				a.emit(t, Event{Kind: KindModel, Provider: q.Model.Provider, Model: q.Model.ID})
+			}
 			t.model = q.Model
-			a.emit(t, Event{Kind: KindModel, Provider: q.Model.Provider, Model: q.Model.ID})
-			q.Messages, err = fit(records, q.Model.ContextWindow, estimate(system)+toolTokens(t.Tools), q.MaxTokens)
+			q.Tools = a.offer(t)
+			fixed := estimate(system) + toolTokens(q.Tools)
+			if q.Messages, err = fit(records, q.Model.ContextWindow, fixed, q.MaxTokens); err == nil && t.Whole {
+				err = whole(records, q.Model.ContextWindow, fixed, q.MaxTokens)
+			}
 			return err
 		},
 	}, func(d delta) {
+		if d.Text != "" && t.heardTo > 0 && t.text.Len() == t.heardTo { // a paragraph of its own
+			d.Text = betweenRounds + d.Text
+		}
 		t.text.WriteString(d.Text)
 		t.thinking.WriteString(d.Thinking)
 		switch text := t.text.String(); {
@@ -207,13 +263,69 @@ func (a *Agents) answer(ctx context.Context, t *turn, records []store.Record, re
 			a.emit(t, Event{Kind: KindThinking, Thinking: d.Thinking, Text: text})
 		}
 	})
-	if err != nil {
-		return res, err
+}
+
+// betweenRounds separates what was said before and after tools ran.
+const betweenRounds = "\n\n"
+
+// round runs the gateway's part of an answer's calls. The answer is stored
+// before, so that nothing is done which no transcript shows, and the results
+// after; both come back for the next request.
+func (a *Agents) round(ctx context.Context, t *turn, s *session, res *modelResult, ours []store.Part, rounds int) ([]store.Record, error) {
+	if rounds >= a.maxRounds {
+		return nil, refuse(ErrTooManyCalls, "the model called tools in %d answers and did not come to an end", rounds+1)
 	}
-	for i, p := range calls(res.Content) {
-		a.emit(t, Event{Kind: KindToolCall, Tool: &ToolCall{i, p.ID, p.Name, p.Arguments}, Text: t.text.String()})
+	add(&t.spent, res.Usage)
+	if limit := a.maxTokens; t.spent.TotalTokens >= limit {
+		return nil, refuse(ErrTooManyCalls, "the turn has used %d tokens, of %d that it may", t.spent.TotalTokens, limit)
 	}
-	return res, nil
+	t.heardTo = t.text.Len()
+	t.thinking.Reset()
+	said := Result{StopReason: stopTool}
+	lines, err := keep(s, nil, said.message(res))
+	if err == nil {
+		lines, err = keep(s, lines, a.act(ctx, t, ours)...)
+	}
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return lines, err
+}
+
+// keep stores messages of a turn that goes on, and puts them behind list.
+func keep(s *session, list []store.Record, messages ...*store.Message) ([]store.Record, error) {
+	from := len(list)
+	for _, m := range messages {
+		list = append(list, messageLine(store.NewRecordID(), m))
+	}
+	if s == nil {
+		return list, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return list, s.say(list[from:]...)
+}
+
+// onward are the models to ask after one of refs has answered: that one first.
+func onward(refs []string, res *modelResult) []string {
+	if i := slices.Index(refs, res.Provider+"/"+res.Model); i > 0 {
+		return refs[i:]
+	}
+	return refs
+}
+
+// add adds up what model calls have used.
+func add(sum *store.Usage, u store.Usage) {
+	sum.Input += u.Input
+	sum.Output += u.Output
+	sum.CacheRead += u.CacheRead
+	sum.CacheWrite += u.CacheWrite
+	sum.TotalTokens += u.TotalTokens
+	sum.Cost.Input += u.Cost.Input
+	sum.Cost.Output += u.Cost.Output
+	sum.Cost.CacheRead += u.Cost.CacheRead
+	sum.Cost.CacheWrite += u.Cost.CacheWrite
+	sum.Cost.Total += u.Cost.Total
 }
 
 // heard is the result of a turn that has none, from what was heard.
@@ -222,7 +334,7 @@ func (t *turn) heard() *modelResult {
 	if s := t.thinking.String(); s != "" {
 		res.Content = append(res.Content, store.Part{Type: store.PartThinking, Thinking: s})
 	}
-	if s := t.text.String(); s != "" {
+	if s := strings.TrimPrefix(t.text.String()[t.heardTo:], betweenRounds); s != "" {
 		res.Content = append(res.Content, store.Part{Type: store.PartText, Text: s})
 	}
 	return res

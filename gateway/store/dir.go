@@ -42,7 +42,7 @@ func Open(path string) (*Dir, error) {
 	if err := makeDirs(path); err != nil {
 		return nil, fmt.Errorf("make state directory: %w", err)
 	}
-	top, err := openState(path)
+	top, err := openState(path, false)
 	if err != nil {
 		return nil, err
 	}
@@ -58,11 +58,19 @@ func Open(path string) (*Dir, error) {
 
 // OpenRead opens an existing state directory without locking it: ReadFile,
 // Free and reading the log work beside a running gateway, nothing else does.
-func OpenRead(path string) (*Dir, error) {
-	top, err := openState(path)
+// Nothing is changed, not even a mode.
+func OpenRead(path string) (*Dir, error) { return openRead(path, false) }
+
+// OpenServiceRead is OpenRead for root looking at the gateway that runs for
+// the whole host as a user of its own.
+func OpenServiceRead(path string) (*Dir, error) { return openRead(path, true) }
+
+func openRead(path string, service bool) (*Dir, error) {
+	top, err := openState(path, service)
 	if err != nil {
 		return nil, err
 	}
+	top.look = true
 	return &Dir{path: path, top: top}, nil
 }
 
@@ -127,14 +135,19 @@ func (d *Dir) Free() (int64, error) {
 	if err := syscall.Fstatfs(int(d.top.dir.Fd()), &st); err != nil {
 		return 0, os.NewSyscallError("fstatfs", err)
 	}
-	return int64(st.Bavail) * int64(st.Bsize), nil // both types differ between systems
+	return spaceOf(&st).Bytes, nil
 }
 
 // EnsureWorkspace makes an agent's working directory, 0700, if there is none.
 // One that exists belongs to its user and stays as it is.
 func (d *Dir) EnsureWorkspace(path string) error {
+	return MakeDir(path)
+}
+
+// MakeDir makes a directory and its missing parents, 0700. One that exists stays as it is.
+func MakeDir(path string) error {
 	if err := makeDirs(path); err != nil {
-		return fmt.Errorf("make workspace: %w", err)
+		return fmt.Errorf("make directory: %w", err)
 	}
 	return nil
 }
@@ -163,9 +176,11 @@ func (d *Dir) in(name string, write bool, fn func(in *folder, base string) error
 // to its path.
 type folder struct {
 	path  string // for messages
+	owner int    // whose its files must be
 	root  *os.Root
 	dir   *os.File                            // the same directory, to sync it
 	write func(*os.File, []byte) (int, error) // (*os.File).Write, but for tests
+	look  bool                                // no mode is mended here or below
 }
 
 func openFolder(root *os.Root, path string) (*folder, error) {
@@ -174,7 +189,7 @@ func openFolder(root *os.Root, path string) (*folder, error) {
 		root.Close()
 		return nil, err
 	}
-	return &folder{path: path, root: root, dir: dir, write: (*os.File).Write}, nil
+	return &folder{path: path, owner: os.Geteuid(), root: root, dir: dir, write: (*os.File).Write}, nil
 }
 
 // openFolderAt opens a directory of which nothing is demanded.
@@ -187,15 +202,19 @@ func openFolderAt(path string) (*folder, error) {
 }
 
 // openState opens the state directory itself and checks whose it is. A symbolic
-// link to it is followed; what counts is where it leads.
-func openState(path string) (*folder, error) {
+// link to it is followed; what counts is where it leads. With service set, root
+// may open the one of a service's user, and all files in it must be that user's.
+func openState(path string, service bool) (*folder, error) {
 	d, err := openFolderAt(path)
 	if err != nil {
 		return nil, fmt.Errorf("open state directory: %w", err)
 	}
 	fi, err := d.dir.Stat()
+	if err == nil && service && os.Geteuid() == 0 && rootPut(path) {
+		d.owner = ownerOf(fi)
+	}
 	if err == nil {
-		err = checkOwner(fi, path)
+		err = d.checkOwner(fi, path)
 	}
 	if err == nil && fi.Mode().Perm()&0o077 != 0 {
 		err = fmt.Errorf("%s may be entered by others (mode %04o): chmod 700 %s", path, fi.Mode().Perm(), quote(path))
@@ -205,6 +224,14 @@ func openState(path string) (*folder, error) {
 		return nil, fmt.Errorf("refused state directory: %w", err)
 	}
 	return d, nil
+}
+
+// rootPut reports whether only root could put the directory in its place, as
+// in /var/lib: then its owner is who root wanted it to be, while in a home or
+// in /tmp anybody can leave a directory for root to find.
+func rootPut(path string) bool {
+	fi, err := os.Stat(filepath.Dir(path))
+	return err == nil && ownerOf(fi) == 0 && fi.Mode().Perm()&0o022 == 0
 }
 
 func (d *folder) close() {
@@ -246,7 +273,11 @@ func (d *folder) sub(name string, create bool) (*folder, error) {
 func (d *folder) child(name string, create bool) (*folder, error) {
 	path := filepath.Join(d.path, name)
 	if create {
-		if err := d.root.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		err := d.root.Mkdir(name, 0o700)
+		if err == nil && d.owner != os.Geteuid() {
+			err = d.root.Lchown(name, d.owner, -1) // what root makes there is the owner's, too
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, noSpace(err)
 		}
 		// Also when it was there: who made it may have died before this.
@@ -262,15 +293,15 @@ func (d *folder) child(name string, create bool) (*folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.write = d.write
+	c.write, c.owner, c.look = d.write, d.owner, d.look
 	fi, err := c.dir.Stat()
 	if err == nil {
 		err = d.checkName(name, fi)
 	}
 	if err == nil {
-		err = checkOwner(fi, path)
+		err = c.checkOwner(fi, path)
 	}
-	if err == nil && fi.Mode().Perm() != 0o700 {
+	if err == nil && fi.Mode().Perm() != 0o700 && !d.look {
 		err = c.dir.Chmod(0o700)
 	}
 	if err != nil {
@@ -301,7 +332,9 @@ func (d *folder) open(name string, flag int) (f *os.File, created bool, err erro
 	if create != 0 && errors.Is(err, fs.ErrNotExist) {
 		// Without O_EXCL the file would be made where a dangling link points.
 		f, err = d.root.OpenFile(name, flag|os.O_CREATE|os.O_EXCL, 0o600)
-		created = err == nil
+		if created = err == nil; created && d.owner != os.Geteuid() {
+			err = f.Chown(d.owner, -1)
+		}
 	}
 	if err != nil {
 		return nil, false, noSpace(err)
@@ -322,7 +355,7 @@ func (d *folder) check(f *os.File, name string) error {
 	if !fi.Mode().IsRegular() {
 		return fmt.Errorf("refused %s: not a regular file", path)
 	}
-	if err := checkOwner(fi, path); err != nil {
+	if err := d.checkOwner(fi, path); err != nil {
 		return fmt.Errorf("refused state file: %w", err)
 	}
 	if n := links(fi); n != 1 {
@@ -331,7 +364,7 @@ func (d *folder) check(f *os.File, name string) error {
 	if err := d.checkName(name, fi); err != nil {
 		return err
 	}
-	if fi.Mode().Perm() != 0o600 {
+	if fi.Mode().Perm() != 0o600 && !d.look {
 		return f.Chmod(0o600)
 	}
 	return nil
@@ -414,10 +447,15 @@ func ownerOf(fi fs.FileInfo) int { return int(fi.Sys().(*syscall.Stat_t).Uid) }
 
 func links(fi fs.FileInfo) uint64 { return uint64(fi.Sys().(*syscall.Stat_t).Nlink) }
 
-func checkOwner(fi fs.FileInfo, path string) error {
-	if uid := ownerOf(fi); uid != os.Geteuid() {
+func (d *folder) checkOwner(fi fs.FileInfo, path string) error {
+	uid := ownerOf(fi)
+	switch {
+	case uid == d.owner:
+	case d.owner != os.Geteuid():
+		return fmt.Errorf("%s belongs to uid %d, its directory to uid %d", path, uid, d.owner)
+	default:
 		return fmt.Errorf("%s belongs to uid %d, this process is uid %d: sudo chown -R %d %s",
-			path, uid, os.Geteuid(), os.Geteuid(), quote(path))
+			path, uid, d.owner, d.owner, quote(path))
 	}
 	return nil
 }

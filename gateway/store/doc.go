@@ -3,6 +3,7 @@
 //
 //	STATE/gateway.lock                      flock of the running gateway, and its address for the CLI
 //	STATE/logs/gateway.log, .1, .2 …        the log, rotated
+//	STATE/backups/…, STATE/backup.json      backups, and when the last one was made (backup.go)
 //	STATE/agents/ID/sessions/sessions.json  index of the agent's sessions, a snapshot
 //	STATE/agents/ID/sessions/index.jsonl    what changed in the index since
 //	STATE/agents/ID/sessions/SESSION.jsonl  one transcript, append-only

@@ -42,13 +42,24 @@ func (d *Dir) Publish(i Instance) error {
 // one that fails the checks of Open is an error, so that the CLI never sends a
 // secret to an address that somebody else wrote down.
 func ReadInstance(path string) (i Instance, running bool, err error) {
-	top, err := openState(path)
+	return readInstanceIn(path, false)
+}
+
+// ReadServiceInstance is ReadInstance for root looking at the gateway that runs
+// for the whole host as a user of its own.
+func ReadServiceInstance(path string) (i Instance, running bool, err error) {
+	return readInstanceIn(path, true)
+}
+
+func readInstanceIn(path string, service bool) (i Instance, running bool, err error) {
+	top, err := openState(path, service)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Instance{}, false, nil
 	} else if err != nil {
 		return Instance{}, false, err
 	}
 	defer top.close()
+	top.look = true
 	f, _, err := top.open(lockName, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Instance{}, false, nil

@@ -67,10 +67,19 @@ func OpenLogFile(path string, maxSize int64, maxFiles int) (*LogFile, error) {
 	return newLog(in, filepath.Base(path), maxSize, maxFiles, false)
 }
 
+// ReadLogFile is OpenLogFile for reading alone: nothing is ever made or changed.
+func ReadLogFile(path string) (*LogFile, error) {
+	in, err := openFolderAt(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	return newLog(in, filepath.Base(path), 0, 0, true)
+}
+
 // CheckLogFile says why a log at path could not be opened or written to, and
 // changes nothing.
 func CheckLogFile(path string) error {
-	l, err := OpenLogFile(path, 0, 0)
+	l, err := ReadLogFile(path)
 	if err != nil {
 		return err
 	}
@@ -90,6 +99,7 @@ func CheckLogFile(path string) error {
 }
 
 func newLog(in *folder, name string, maxSize int64, maxFiles int, readOnly bool) (*LogFile, error) {
+	in.look = in.look || readOnly
 	l := &LogFile{name: name, in: in, maxSize: maxSize, maxFiles: maxFiles, closed: readOnly}
 	f, _, err := l.openNumber(0)
 	if err != nil {
@@ -302,24 +312,44 @@ func (l *LogFile) numbers() ([]int, error) {
 	return numbers, err
 }
 
-// prune removes rotated files: those beyond maxFiles, and from the first that is
-// beyond their share of the bytes, as after the limits were lowered. It needs mu.
-func (l *LogFile) prune() {
-	if l.maxSize == 0 {
-		return
+// Excess lists the rotated files that these limits leave no room for: those
+// beyond maxFiles, and from the first that is beyond their share of the bytes, as
+// after the limits were lowered.
+func (l *LogFile) Excess(maxSize int64, maxFiles int) []string {
+	if maxSize == 0 {
+		return nil
 	}
+	var names []string
 	numbers, _ := l.numbers()
-	room := l.maxSize * int64(l.maxFiles)
+	room := maxSize * int64(maxFiles)
 	for _, i := range numbers {
 		fi, err := l.in.root.Lstat(l.rotated(i))
 		if err != nil || fi.IsDir() {
 			continue
 		}
-		if room -= fi.Size(); room < 0 || i > l.maxFiles {
+		if room -= fi.Size(); room < 0 || i > maxFiles {
 			room = -1
-			l.in.root.Remove(l.rotated(i))
+			names = append(names, l.rotated(i))
 		}
 	}
+	return names
+}
+
+// prune removes what is Excess now. It needs mu.
+func (l *LogFile) prune() {
+	for _, name := range l.Excess(l.maxSize, l.maxFiles) {
+		l.in.root.Remove(name)
+	}
+}
+
+// PruneLogFile removes the Excess of a log that no gateway writes to.
+func PruneLogFile(path string, maxSize int64, maxFiles int) error {
+	l, err := OpenLogFile(path, maxSize, maxFiles)
+	if err != nil {
+		return err
+	}
+	l.prune()
+	return l.Close()
 }
 
 // Close closes the file. Later lines are dropped.

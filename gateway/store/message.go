@@ -34,6 +34,8 @@ type Message struct {
 	StopReason   string `json:"stopReason,omitempty"` // stop, length, toolUse, error or aborted
 	ErrorMessage string `json:"errorMessage,omitempty"`
 
+	Answer *Answer `json:"answer,omitempty"`
+
 	// Of a tool's result.
 	ToolCallID string          `json:"toolCallId,omitempty"`
 	ToolName   string          `json:"toolName,omitempty"`
@@ -41,6 +43,13 @@ type Message struct {
 	IsError    bool            `json:"isError,omitempty"` // always written for a tool's result
 
 	Timestamp int64 `json:"timestamp"` // milliseconds since 1970
+}
+
+// Answer is the name under which a client can go on from an assistant's message.
+type Answer struct {
+	ID     string `json:"id"`
+	By     string `json:"by"`               // who asked for it
+	System string `json:"system,omitempty"` // what the conversation's system messages said until then
 }
 
 // Content is a message's parts. In JSON it is written as an array and read from

@@ -56,5 +56,10 @@ func checkReader(fi fs.FileInfo, path string, secret bool) error {
 	if secret && mode&0o022 == 0 {
 		what = "others may read it"
 	}
-	return fmt.Errorf("refused %s: %s (mode %04o): chmod 600 %s", path, what, mode, quote(path))
+	return &LooseError{path, fmt.Sprintf("refused %s: %s (mode %04o): chmod 600 %s", path, what, mode, quote(path))}
 }
+
+// LooseError refuses a file for its mode, which Tighten mends.
+type LooseError struct{ Path, text string }
+
+func (e *LooseError) Error() string { return e.text }

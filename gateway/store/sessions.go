@@ -285,6 +285,23 @@ func (s *Sessions) Delete(key string, archive bool) (archived []string, err erro
 	return archived, err
 }
 
+// Erase forgets a session and removes its transcript.
+func (s *Sessions) Erase(key string) error {
+	e, ok := s.Get(key)
+	if !ok {
+		return nil
+	}
+	// The file first: what a crash leaves of a session is in the index, and
+	// the next attempt finds it there.
+	if validSessionID(e.SessionID) {
+		if err := s.dir.root.Remove(e.SessionID + transcriptSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("erase transcript: %w", err)
+		}
+	}
+	_, err := s.Delete(key, false)
+	return err
+}
+
 // Archive renames a transcript to ID.jsonl.REASON.TIME and returns its new path,
 // empty if there was no transcript. A turn that still has it open goes on
 // writing to the renamed file.

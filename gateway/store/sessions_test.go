@@ -83,6 +83,46 @@ func TestSessionsIndex(t *testing.T) {
 	check("from the snapshot")
 }
 
+// Erase leaves neither the entry nor the transcript, also after a restart.
+func TestErase(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "state")
+	d := mustOpen(t, state)
+	s := mustSessions(t, d)
+	for _, key := range []string{"gone", "stays"} {
+		e := Entry{SessionID: NewSessionID()}
+		if err := s.Put(key, e); err != nil {
+			t.Fatal(err)
+		}
+		tr, err := s.Transcript(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := tr.Append(Line{Type: TypeMessage, Message: &Message{Role: RoleUser, Content: Text("x")}}); err != nil {
+			t.Fatal(err)
+		}
+		tr.Close()
+	}
+	if err := s.Erase("gone"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Erase("nothing"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		files, _ := filepath.Glob(filepath.Join(s.dir.path, "*"+transcriptSuffix))
+		files = slices.DeleteFunc(files, func(f string) bool { return filepath.Base(f) == journalName })
+		if _, ok := s.Get("gone"); ok || len(files) != 1 || s.Count() != 1 {
+			t.Errorf("%v, %d sessions", files, s.Count())
+		}
+		d.Close()
+		if err := os.Remove(filepath.Join(s.dir.path, snapshotName)); err != nil { // the index is made again
+			t.Fatal(err)
+		}
+		d = mustOpen(t, state)
+		s = mustSessions(t, d)
+	}
+}
+
 func TestSessionIDsAreFileNames(t *testing.T) {
 	s := mustSessions(t, mustOpen(t, filepath.Join(t.TempDir(), "state")))
 	for _, id := range []string{"", ".", "..", "../x", "a/b", "a\x00", "-a", ".a", "index", "INDEX", strings.Repeat("a", 129), "é"} {

@@ -279,7 +279,7 @@ func (t *Transcript) repair() error {
 		if whole == 0 && start > 0 {
 			continue
 		}
-		bare := json.Valid(rest) && bytes.TrimSpace(rest)[0] == '{'
+		bare := isRecord(rest)
 		if bare {
 			whole = len(tail)
 		}
@@ -295,6 +295,9 @@ func (t *Transcript) repair() error {
 		return nil
 	}
 }
+
+// isRecord reports whether a line without its newline is whole.
+func isRecord(rest []byte) bool { return json.Valid(rest) && bytes.TrimSpace(rest)[0] == '{' }
 
 // lastRecord finds the last readable record in b, which starts at the start of
 // a line if atLine.

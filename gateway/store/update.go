@@ -122,13 +122,23 @@ func (d *folder) readConfig(name string, limit int64) ([]byte, fs.FileInfo, erro
 // stage writes what is to become the file name under another name, whole and
 // durable, with owner and permissions of like where that is not nil.
 func (d *folder) stage(name string, data []byte, like fs.FileInfo) (temp string, err error) {
+	return d.stageAs(name, data, func(f *os.File) error {
+		if like == nil {
+			return nil
+		}
+		return handOver(f, like)
+	})
+}
+
+// stageAs is stage with what makes the permissions right before the file is durable.
+func (d *folder) stageAs(name string, data []byte, settle func(*os.File) error) (temp string, err error) {
 	temp = tempName(name)
 	f, _, err := d.open(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return "", err
 	}
-	if err = writeAll(d.write, f, data); err == nil && like != nil {
-		err = handOver(f, like)
+	if err = writeAll(d.write, f, data); err == nil {
+		err = settle(f)
 	}
 	if err == nil {
 		err = f.Sync()

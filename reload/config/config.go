@@ -101,6 +101,7 @@ type HTTP struct {
 // Endpoints are all on by default and always authenticated.
 type Endpoints struct {
 	ChatCompletions Endpoint `key:"chatCompletions"`
+	Responses       Endpoint `key:"responses"`
 	Models          Endpoint `key:"models"`
 	ToolsInvoke     Endpoint `key:"toolsInvoke"`
 }
@@ -193,7 +194,7 @@ type Models struct {
 type Provider struct {
 	BaseURL string            `key:"baseUrl" required:"true" reload:"hot" doc:"Root of the API, for example http://127.0.0.1:11434/v1."`
 	APIKey  Secret            `key:"apiKey" reload:"hot" doc:"Key sent to the provider, never shown or logged."`
-	API     string            `key:"api" default:"openai-completions" oneof:"openai-completions,anthropic-messages" reload:"hot" doc:"Protocol the provider speaks."`
+	API     string            `key:"api" default:"openai-completions" oneof:"openai-completions,openai-responses,anthropic-messages" reload:"hot" doc:"Protocol the provider speaks."`
 	Headers map[string]Secret `key:"headers" reload:"hot" doc:"Further request headers; their values are secrets."`
 	Models  []ProviderModel   `key:"models"`
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -127,6 +128,35 @@ func (a Auth) SecretKey() string {
 		return "gateway.auth.password"
 	}
 	return "gateway.auth.token"
+}
+
+// SecretFrom tells where the gateway's secret was taken from, never what it is:
+// the place in the file and, where that only refers to it, what kind of thing it
+// refers to. It is "" when there is none. Name is what the file is called.
+func (l *Loaded) SecretFrom(name string) string {
+	a := l.Config.Gateway.Auth
+	if a.Missing() {
+		return ""
+	}
+	n := l.Root
+	for key := range strings.SplitSeq(a.SecretKey(), ".") {
+		if n != nil {
+			n = n.Get(key)
+		}
+	}
+	if n == nil {
+		return "the variable " + a.SecretVar()
+	}
+	from := fmt.Sprintf("%s:%d", name, n.Line)
+	switch {
+	case strings.HasPrefix(n.Str, "file:"):
+		from += ", which names a file"
+	case strings.HasPrefix(n.Str, "credential:"):
+		from += ", which names a credential"
+	case strings.Contains(n.Str, "${"):
+		from += ", which names a variable"
+	}
+	return from
 }
 
 // SecretVar is the variable that may hold it where the file does not.

@@ -11,6 +11,7 @@ import (
 type Paths struct {
 	Profile    string // "" without one
 	Dev        bool   // profile dev
+	System     bool   // of the gateway that runs for the whole host; see ResolveSystem
 	Home       string
 	StateDir   string
 	ConfigPath string
@@ -34,21 +35,10 @@ func Resolve(profile string, env func(string) (string, bool), home string) (Path
 		return strings.TrimSpace(value)
 	}
 	p := Paths{Profile: profile, Home: home}
-	from := "--profile"
-	if p.Profile == "" {
-		p.Profile, from = get("OPENCLAW_PROFILE"), "OPENCLAW_PROFILE"
+	suffix, err := p.choose(get("OPENCLAW_PROFILE"))
+	if err != nil {
+		return Paths{}, err
 	}
-	suffix := ""
-	switch {
-	case p.Profile == "default":
-		p.Profile = ""
-	case p.Profile != "":
-		if !IsID(p.Profile) {
-			return Paths{}, fmt.Errorf("%s: a profile's name must be %s", from, idRule)
-		}
-		suffix, p.Dev = "-"+p.Profile, p.Profile == "dev"
-	}
-	var err error
 	if p.StateDir, err = p.fromEnv("OPENCLAW_STATE_DIR", get); err != nil {
 		return Paths{}, err
 	}
@@ -69,6 +59,51 @@ func Resolve(profile string, env func(string) (string, bool), home string) (Path
 	}
 	p.Workspace = filepath.Join(p.StateDir, "workspace")
 	return p, nil
+}
+
+// ResolveSystem is Resolve for the gateway that a supervisor runs for the whole
+// host, as a user of its own. No variable moves its files: whoever asks for
+// them by this name means those of the service.
+//
+//	state        /var/lib/openclaw(-NAME), on FreeBSD /var/db/…; the user's home too
+//	config       /etc/openclaw(-NAME)/openclaw.json, on FreeBSD /usr/local/etc/…
+//	credentials  the directory credentials beside the configuration
+func ResolveSystem(profile, fromEnv, goos string) (Paths, error) {
+	p := Paths{Profile: profile, System: true}
+	suffix, err := p.choose(fromEnv)
+	if err != nil {
+		return Paths{}, err
+	}
+	state, etc := "/var/lib/openclaw", "/etc/openclaw"
+	if goos == "freebsd" {
+		state, etc = "/var/db/openclaw", "/usr/local/etc/openclaw"
+	}
+	p.StateDir = state + suffix
+	p.Home, p.ConfigPath, p.Workspace = p.StateDir, etc+suffix+"/openclaw.json", p.StateDir+"/workspace"
+	return p, nil
+}
+
+// Credentials is where root keeps what credential:NAME means to a system gateway.
+func (p Paths) Credentials() string { return filepath.Join(filepath.Dir(p.ConfigPath), "credentials") }
+
+// choose settles the profile, which the environment may name where no flag
+// does, and returns what its directories' names end with.
+func (p *Paths) choose(fromEnv string) (suffix string, err error) {
+	from := "--profile"
+	if p.Profile == "" {
+		p.Profile, from = fromEnv, "OPENCLAW_PROFILE"
+	}
+	if p.Profile == "default" {
+		p.Profile = ""
+	}
+	if p.Profile == "" {
+		return "", nil
+	}
+	if !IsID(p.Profile) {
+		return "", fmt.Errorf("%s: a profile's name must be %s", from, idRule)
+	}
+	p.Dev = p.Profile == "dev"
+	return "-" + p.Profile, nil
 }
 
 // fromEnv makes the path in a variable absolute; "" when it is not set.

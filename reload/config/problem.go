@@ -49,6 +49,14 @@ func (ps Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// Brief is the first problem and how many more there are, in one line.
+func (ps Problems) Brief() string {
+	if len(ps) < 2 {
+		return ps.Error()
+	}
+	return ps[0].String() + " (and " + strconv.Itoa(len(ps)-1) + " more)"
+}
+
 // sorted puts what has no line last.
 func (ps Problems) sorted() Problems {
 	slices.SortStableFunc(ps, func(a, b Problem) int {

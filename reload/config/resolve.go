@@ -21,6 +21,7 @@ const (
 // The protocols that a provider may speak.
 const (
 	APIOpenAICompletions = "openai-completions"
+	APIOpenAIResponses   = "openai-responses"
 	APIAnthropicMessages = "anthropic-messages"
 )
 
@@ -43,7 +44,7 @@ func (a ResolvedAgent) Refs() []string { return append([]string{a.Primary}, a.Fa
 // ResolvedModel is a model with all that is needed to call it.
 type ResolvedModel struct {
 	Ref, Provider, ID, Name string
-	API                     string // APIBuiltin, APIOpenAICompletions or APIAnthropicMessages
+	API                     string // APIBuiltin or one of the protocols above
 	BaseURL                 string // without a slash at its end
 	APIKey                  Secret
 	Headers                 map[string]Secret
@@ -145,7 +146,9 @@ func (c *Config) Model(ref string) (ResolvedModel, error) {
 	if !ok {
 		return ResolvedModel{}, fmt.Errorf("%w: %q: no provider %q under models.providers", ErrUnknownModel, ref, provider)
 	}
-	if p.API != APIOpenAICompletions && p.API != APIAnthropicMessages {
+	switch p.API {
+	case APIOpenAICompletions, APIOpenAIResponses, APIAnthropicMessages:
+	default:
 		return ResolvedModel{}, fmt.Errorf("%w: provider %q speaks %s", ErrUnsupportedAPI, provider, p.API)
 	}
 	m := ProviderModel{ID: id}

@@ -218,7 +218,7 @@ func TestResolve(t *testing.T) {
 		{"", map[string]string{"OPENCLAW_STATE_DIR": " ", "OPENCLAW_CONFIG_PATH": "conf/o.json"}, "/h", "", "/h/.openclaw", here + "/conf/o.json"},
 	} {
 		p, err := Resolve(c.profile, mapEnv(c.env), c.home)
-		want := Paths{c.id, c.id == "dev", c.home, c.state, c.config, filepath.Join(c.state, "workspace")}
+		want := Paths{Profile: c.id, Dev: c.id == "dev", Home: c.home, StateDir: c.state, ConfigPath: c.config, Workspace: filepath.Join(c.state, "workspace")}
 		if err != nil || p != want {
 			t.Errorf("%+v:\n %+v, %v", c, p, err)
 		}
@@ -292,5 +292,24 @@ func TestPorts(t *testing.T) {
 		if err != nil && p.flag == 0 && !strings.HasPrefix(err.Error(), name) {
 			t.Errorf("does not name its source: %v", err)
 		}
+	}
+}
+
+// TestResolveSystem wants the files of a whole host's gateway where no variable moves them.
+func TestResolveSystem(t *testing.T) {
+	for _, c := range []struct{ profile, env, goos, state, config string }{
+		{"", "", "linux", "/var/lib/openclaw", "/etc/openclaw/openclaw.json"},
+		{"default", "x", "linux", "/var/lib/openclaw", "/etc/openclaw/openclaw.json"},
+		{"", "rescue", "linux", "/var/lib/openclaw-rescue", "/etc/openclaw-rescue/openclaw.json"},
+		{"a", "rescue", "freebsd", "/var/db/openclaw-a", "/usr/local/etc/openclaw-a/openclaw.json"},
+	} {
+		p, err := ResolveSystem(c.profile, c.env, c.goos)
+		if err != nil || !p.System || p.StateDir != c.state || p.Home != c.state || p.Workspace != c.state+"/workspace" || p.ConfigPath != c.config ||
+			p.Credentials() != filepath.Dir(c.config)+"/credentials" {
+			t.Errorf("%+v: %+v, %v", c, p, err)
+		}
+	}
+	if p, err := ResolveSystem("", "../x", "linux"); err == nil {
+		t.Errorf("%+v", p)
 	}
 }

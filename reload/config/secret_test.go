@@ -247,3 +247,26 @@ func TestSecretFiles(t *testing.T) {
 		}
 	}
 }
+
+// TestSecretFrom tells the place of a secret, and nothing of it.
+func TestSecretFrom(t *testing.T) {
+	const token = "q8RrZ2vX5mWc7KpT4nYb9LdG3hJs6FaE"
+	read := func(string, int64, bool) ([]byte, error) { return []byte(token), nil }
+	vars := map[string]string{"OPENCLAW_GATEWAY_TOKEN": token, "CREDENTIALS_DIRECTORY": "/c"}
+	env := func(name string) (string, bool) { v, ok := vars[name]; return v, ok }
+	for text, want := range map[string]string{
+		"{gateway:{\nauth:{token:'" + token + "'}}}":           "f:2",
+		"{gateway:{auth:{token:'${OPENCLAW_GATEWAY_TOKEN}'}}}": "f:1, which names a variable",
+		"{gateway:{auth:{token:'file:/x'}}}":                   "f:1, which names a file",
+		"{gateway:{auth:{token:'credential:x'}}}":              "f:1, which names a credential",
+		"{}":                                 "the variable OPENCLAW_GATEWAY_TOKEN",
+		"{gateway:{auth:{mode:'password'}}}": "",
+		"{gateway:7}":                        "the variable OPENCLAW_GATEWAY_TOKEN",
+		"{":                                  "",
+	} {
+		l, _ := Parse("f", []byte(text), Source{Path: "/f", Env: env, ReadFile: read})
+		if got := l.SecretFrom("f"); got != want {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+	}
+}

@@ -18,8 +18,8 @@ var elsewhere = [...]struct{ section, keys string }{
 	{"gateway.tls", "caPath"},
 	{"gateway.controlUi", "allowExternalEmbedUrls allowInsecureAuth basePath chatMessageMaxWidth dangerously* embedSandbox enabled environment github root"},
 	{"gateway.http", "securityHeaders"},
-	{"gateway.http.endpoints", "responses"},
 	{"gateway.http.endpoints.chatCompletions", "images max*"},
+	{"gateway.http.endpoints.responses", "files images max*"},
 	{"logging", "audit console* maxFileBytes redact*"},
 	{"agents", "entries"},
 	{"agents.defaults", "agentRuntime block* bootstrap* cliBackends compaction context* elevatedDefault embedded* envelope* experimental heartbeat humanDelay " +
@@ -75,7 +75,6 @@ var olderWords = [...]struct{ pattern, word, means, msg string }{
 	{"logging.level", "trace", "debug", "trace is read as debug"},
 	{"logging.level", "fatal", "error", "fatal is read as error"},
 	{"logging.level", "silent", "error", "silent is read as error: errors are always logged"},
-	{"models.providers.*.api", "openai-responses", "openai-responses", unspoken},
 	{"models.providers.*.api", "openai-codex-responses", "openai-codex-responses", unspoken},
 	{"models.providers.*.api", "azure-openai-responses", "azure-openai-responses", unspoken},
 	{"models.providers.*.api", "google-generative-ai", "google-generative-ai", unspoken},

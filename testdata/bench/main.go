@@ -32,8 +32,16 @@ func table(n int) []row {
 	return []row{
 		{"stop on SIGTERM, idle", "≤ 20 ms", true, nil},
 		{"CLI: health --json", "≤ 30 ms", false, func(t *target, _ *upstream, _ int) (map[string]float64, error) {
-			s, err := cli(t)
-			return map[string]float64{"ms": s.value}, err
+			return cli(t, 0, "health --json")
+		}},
+		{"CLI: gateway status --json", "≤ 30 ms", false, func(t *target, _ *upstream, _ int) (map[string]float64, error) {
+			return cli(t, 0, "gateway status --json")
+		}},
+		{"CLI: gateway status --json, gateway down", "≤ 100 ms", false, func(t *target, _ *upstream, _ int) (map[string]float64, error) {
+			return cli(t, 3, "gateway status --json", down(t)...)
+		}},
+		{"CLI: doctor", "≤ 300 ms", false, func(t *target, _ *upstream, _ int) (map[string]float64, error) {
+			return cli(t, 0, "doctor")
 		}},
 		{"configuration of 100 providers changed, applied after the debounce", "≤ 50 ms", false, func(t *target, _ *upstream, _ int) (map[string]float64, error) {
 			s, err := reload(t)

@@ -366,19 +366,24 @@ func reload(t *target) (sample, error) {
 	return sample{median(ms), 0}, nil
 }
 
-// cli is the whole time of one call of the command line.
-func cli(t *target) (sample, error) {
+// cli is the whole time of one call of the command line, which ends with code.
+func cli(t *target, code int, args string, env ...string) (map[string]float64, error) {
 	var ms []float64
 	for range 15 {
-		cmd := exec.Command("bin/openclaw", "health", "--json")
-		cmd.Env = append(os.Environ(), "HOME="+t.home, "OPENCLAW_STATE_DIR="+t.home+"/state")
+		cmd := exec.Command("bin/openclaw", strings.Fields(args)...)
+		cmd.Env = append(append(os.Environ(), "HOME="+t.home, "OPENCLAW_STATE_DIR="+t.home+"/state"), env...)
 		at := time.Now()
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return sample{}, fmt.Errorf("health --json: %w: %s", err, out)
+		if out, _ := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != code {
+			return nil, fmt.Errorf("%s: exit code %d: %s", args, cmd.ProcessState.ExitCode(), out)
 		}
 		ms = append(ms, float64(time.Since(at).Microseconds())/1000)
 	}
-	return sample{median(ms), 0}, nil
+	return map[string]float64{"ms": median(ms)}, nil
+}
+
+// down is the environment of a gateway with t's configuration that does not run.
+func down(t *target) []string {
+	return []string{"OPENCLAW_STATE_DIR=" + t.home + "/down", "OPENCLAW_CONFIG_PATH=" + t.home + "/state/openclaw.json", fmt.Sprintf("OPENCLAW_GATEWAY_PORT=%d", freePort())}
 }
 
 func median(v []float64) float64 {

@@ -3,6 +3,8 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, before, test } from "node:test";
+import { createOpenResponses } from "@ai-sdk/open-responses";
+import { generateText, isStepCount, jsonSchema, streamText, tool } from "ai";
 import OpenAI from "openai";
 import WebSocket from "ws";
 import { gateway, provider, token } from "./gateway.mjs";
@@ -83,6 +85,80 @@ test("leaving ends the upstream request at once", async () => {
   assert.ok(performance.now() - left < 1000, "the provider saw the end of the request late");
 });
 
+// The text of a response; its output_text is there only where it came whole.
+const said = (r) => r.output.flatMap((o) => (o.type === "message" ? o.content : [])).map((c) => c.text).join("");
+
+for (const model of ["openclaw/main", "openclaw/loop"]) {
+  test(`${model}: a response, whole and streamed, is the same`, async () => {
+    const ask = { model, input: "Grüezi 你好", instructions: "Be brief." };
+    const whole = await openai.responses.create(ask);
+    assert.equal(whole.output_text, "you said: Grüezi 你好 🦀");
+    assert.deepEqual([whole.status, whole.usage.input_tokens, whole.usage.output_tokens, whole.usage.total_tokens], ["completed", 11, 7, 18]);
+    const kinds = [];
+    let text = "", last;
+    for await (const e of await openai.responses.create({ ...ask, stream: true })) {
+      assert.equal(e.sequence_number, kinds.length);
+      kinds.push(e.type);
+      if (e.type === "response.output_text.delta") text += e.delta;
+      last = e;
+    }
+    assert.equal(text, whole.output_text);
+    assert.equal(last.type, "response.completed");
+    assert.equal(last.response.output[0].content[0].text, text);
+    const final = await openai.responses.stream(ask).finalResponse(); // which the library pieces together itself
+    assert.equal(said(final), text);
+  });
+
+  for (const stream of [false, true]) {
+    test(`${model}: responses with parallel tool calls, ${stream ? "streamed" : "whole"}, by previous_response_id`, async () => {
+      const flat = tools.map(({ type, function: f }) => ({ type, ...f, strict: false }));
+      const ask = (more) => (stream ? openai.responses.stream({ model, tools: flat, ...more }).finalResponse() : openai.responses.create({ model, tools: flat, ...more }));
+      const first = await ask({ input: "call them" });
+      const calls = first.output.filter((o) => o.type === "function_call");
+      assert.deepEqual(calls.map((c) => [c.name, JSON.parse(c.arguments).city]), [["weather", "Biel"], ["time", "Biel"]]);
+      const outputs = calls.map((c) => ({ type: "function_call_output", call_id: c.call_id, output: `${c.name} ok` }));
+      const second = await ask({ input: outputs, previous_response_id: first.id });
+      assert.equal(said(second), "results: weather ok,time ok");
+      const third = await ask({ input: "thanks", previous_response_id: second.id });
+      assert.equal(said(third), "you said: thanks 🦀");
+      assert.equal(up.requests.at(-1).messages.filter((m) => m.role === "tool").length, 2);
+      const again = await ask({ input: [{ role: "user", content: "call them" }, ...calls, ...outputs] }); // all of it, instead
+      assert.equal(said(again), "results: weather ok,time ok");
+    });
+  }
+}
+
+test("the AI SDK's provider of OpenResponses: text, a stream, tools in steps, an image", async () => {
+  const model = createOpenResponses({ name: "openclaw", url: `${gw.base}/v1/responses`, apiKey: token })("openclaw");
+  const whole = await generateText({ model, prompt: "hello", maxRetries: 0 });
+  assert.equal(whole.text, "you said: hello 🦀");
+  assert.equal(whole.usage.inputTokens, 11);
+  let text = "";
+  for await (const piece of streamText({ model, prompt: "hello", maxRetries: 0 }).textStream) text += piece;
+  assert.equal(text, whole.text);
+  const weather = tool({ description: "weather", inputSchema: jsonSchema({ type: "object", properties: { city: { type: "string" } } }), execute: async ({ city }) => `rain in ${city}` });
+  const steps = await generateText({ model, prompt: "call it", tools: { weather }, stopWhen: isStepCount(3), maxRetries: 0 });
+  assert.match(steps.text, /results: .*rain in Biel/);
+  const png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+  const seen = await generateText({ model, maxRetries: 0, messages: [{ role: "user", content: [{ type: "text", text: "see " }, { type: "file", data: png, mediaType: "image/png" }] }] });
+  assert.equal(seen.text, "you said: see <image_url> 🦀");
+});
+
+test("leaving a response ends the upstream request at once", async () => {
+  const gone = new Promise((done) => (up.onClose = done));
+  for await (const e of await openai.responses.create({ model: "openclaw", input: "hang", stream: true })) {
+    if (e.delta === "begun") break;
+  }
+  const left = performance.now();
+  await gone;
+  assert.ok(performance.now() - left < 1000, "the provider saw the end of the request late");
+});
+
+test("errors of responses are the library's own types, with their place", async () => {
+  await assert.rejects(openai.responses.create({ model: "openclaw", input: [] }), OpenAI.BadRequestError);
+  await assert.rejects(openai.responses.create({ model: "openclaw", input: "x", previous_response_id: "resp_1" }), { code: "previous_response_not_found", param: "previous_response_id" });
+});
+
 test("errors are the library's own types", async () => {
   const bad = new OpenAI({ apiKey: "wrong-token-wrong-token-wrong-token", baseURL: `${gw.base}/v1`, maxRetries: 0 });
   await assert.rejects(bad.models.list(), OpenAI.AuthenticationError);
@@ -93,7 +169,7 @@ test("errors are the library's own types", async () => {
 test("models are the agents", async () => {
   const ids = [];
   for await (const m of openai.models.list()) ids.push(m.id);
-  assert.deepEqual(ids, ["openclaw", "openclaw/default", "openclaw/main"]);
+  assert.deepEqual(ids, ["openclaw", "openclaw/default", "openclaw/main", "openclaw/loop"]);
 });
 
 async function connect() {

@@ -79,12 +79,16 @@ export async function gateway(providerURL) {
   const state = join(home, "state");
   mkdirSync(state, { mode: 0o700 });
   const port = await freePort();
+  // A provider that is the gateway itself: both ends of the responses protocol are ours then.
+  const self = { baseUrl: `http://127.0.0.1:${port}/v1`, apiKey: token, api: "openai-responses", models: [{ id: "openclaw", input: ["text", "image"] }] };
   writeFileSync(
     join(state, "openclaw.json"),
     JSON.stringify({
       gateway: { port, auth: { token } },
-      agents: { defaults: { model: "up/m" } },
-      models: { providers: { up: { baseUrl: providerURL, apiKey: "sk-e2e-key", models: [{ id: "m", input: ["text", "image"] }] } } },
+      agents: { defaults: { model: "up/m" }, list: [{ id: "main", default: true }, { id: "loop", model: "self/openclaw" }] },
+      models: {
+        providers: { up: { baseUrl: providerURL, apiKey: "sk-e2e-key", models: [{ id: "m", input: ["text", "image"] }] }, self },
+      },
     }),
     { mode: 0o600 },
   );

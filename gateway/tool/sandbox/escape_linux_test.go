@@ -120,10 +120,13 @@ func asPlainUser(t *testing.T, tests string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := exec.LookPath("setpriv"); err != nil {
-		t.Skip(err)
+	for _, tool := range []string{"setpriv", "prlimit"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip(err)
+		}
 	}
-	cmd := exec.CommandContext(t.Context(), "setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", dir+"/test", "-test.run", "^("+tests+")$", "-test.v")
+	// The limit is for the day on which a bomb gets out.
+	cmd := exec.CommandContext(t.Context(), "prlimit", "--nproc=200", "setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", dir+"/test", "-test.run", "^("+tests+")$", "-test.v")
 	cmd.Env, cmd.Dir = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + dir, "HOME=" + dir}, dir
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "\nPASS") {

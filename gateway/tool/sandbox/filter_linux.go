@@ -101,15 +101,27 @@ func filter(s *Spec) ([]unix.SockFilter, error) {
 		p.result(unix.TIOCLINUX, errno(uint32(unix.EPERM)))
 		p.ret(unix.SECCOMP_RET_ALLOW)
 	})
+	fork := uint32(unix.SECCOMP_RET_ALLOW)
+	if s.Limits.Processes > 0 {
+		fork = unix.SECCOMP_RET_USER_NOTIF
+	}
 	if s.Light {
+		for _, nr := range forkCalls {
+			p.when(nr, fork)
+		}
 		p.ret(unix.SECCOMP_RET_ALLOW)
 		return p.code, p.err
 	}
 	p.call(unix.SYS_CLONE, func() {
 		p.load(argument(0))
 		p.mask(namespaceFlags, errno(uint32(unix.EPERM)))
-		p.ret(unix.SECCOMP_RET_ALLOW)
+		p.ret(fork)
 	})
+	for _, nr := range forkCalls {
+		if nr != unix.SYS_CLONE && nr != unix.SYS_CLONE3 {
+			p.when(nr, fork)
+		}
+	}
 	// A program that runs as this user for whoever starts it would outlast the sandbox.
 	for nr, arg := range createCalls {
 		p.call(nr, func() {

@@ -11,3 +11,6 @@ var legacyCalls = []uintptr{unix.SYS_FSTATAT, unix.SYS_RENAMEAT}
 
 // createCalls make files; the number is that of the argument with the mode.
 var createCalls = map[uintptr]int{unix.SYS_OPENAT: 3, unix.SYS_MKDIRAT: 2, unix.SYS_MKNODAT: 2}
+
+// forkCalls make a process or a thread.
+var forkCalls = []uintptr{unix.SYS_CLONE, unix.SYS_CLONE3}

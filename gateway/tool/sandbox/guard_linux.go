@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,7 +18,9 @@ import (
 // child and hands the call over (seccomp_unotify(2)); the keeper reads path and
 // values once, opens the object, judges the name that the kernel has for it, and
 // acts on that very object. The child's call itself is never let through: its
-// memory may have changed since.
+// memory may have changed since. Calls that make a process or a thread are
+// (census_linux.go): what they do lies in registers, and no matter what it is,
+// it makes one.
 
 type change int
 
@@ -47,6 +50,7 @@ var attributeCalls = map[uintptr]form{
 type guard struct {
 	spec     *Spec
 	listener int
+	census   census
 }
 
 // answer serves one call, if it still waits.
@@ -56,7 +60,13 @@ func (g *guard) answer() {
 		return // interrupted or killed meanwhile
 	}
 	a := answer{id: n.id}
-	if err := g.do(&n); err != nil {
+	if slices.Contains(forkCalls, uintptr(n.nr)) {
+		if g.census.admit() {
+			a.flags = unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE
+		} else {
+			a.errno = -int32(unix.EAGAIN)
+		}
+	} else if err := g.do(&n); err != nil {
 		errno := unix.EPERM
 		errors.As(err, &errno)
 		a.errno = -int32(errno)

@@ -121,7 +121,7 @@ func (k *keeper) start(s *Spec) error {
 	}
 	// What the calls reported: the listener, and a failure if there was one.
 	defer unix.Close(report[0])
-	k.pid, k.guard = int(pid), guard{spec: s}
+	k.pid, k.guard = int(pid), guard{spec: s, census: census{most: s.Limits.Processes}}
 	for {
 		var b [8]byte
 		if _, err := io.ReadFull(descriptor(report[0]), b[:]); err == io.EOF {
@@ -187,6 +187,10 @@ func childCalls(p *pins, s *Spec, ruleset int, prog []unix.SockFilter, last *[1]
 		copy(c.args[:], args)
 		calls = append(calls, c)
 	}
+	wish := func(what string, nr uintptr, args ...uintptr) {
+		do(what, nr, args...)
+		calls[len(calls)-1].wish = true
+	}
 	do("new session", unix.SYS_SETSID)
 	do("parent-death signal", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
 	for sig := uintptr(1); sig <= 64; sig++ {
@@ -195,6 +199,7 @@ func childCalls(p *pins, s *Spec, ruleset int, prog []unix.SockFilter, last *[1]
 		}
 	}
 	do(s.Dir, unix.SYS_CHDIR, p.text(s.Dir))
+	wish("lower priority", unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, 0, uintptr(niceness())) // a hardened unit forbids it
 	do("close descriptors", unix.SYS_CLOSE_RANGE, 3, 1<<32-1, unix.CLOSE_RANGE_CLOEXEC)
 	for _, l := range limits(s.Limits) {
 		do("limits", unix.SYS_PRLIMIT64, 0, uintptr(l.resource), pin(p, &l.Rlimit), 0)
@@ -215,6 +220,16 @@ func childCalls(p *pins, s *Spec, ruleset int, prog []unix.SockFilter, last *[1]
 	do("report", unix.SYS_WRITE, uintptr(report), pin(p, last), 8)
 	do(s.Argv[0], unix.SYS_EXECVE, p.text(s.Argv[0]), p.list(s.Argv), p.list(s.Env))
 	return calls
+}
+
+// niceness is what the tree gets: the keeper, which must be able to end it, and
+// the gateway go first.
+func niceness() int {
+	raw, err := unix.Getpriority(unix.PRIO_PROCESS, 0) // 20 - nice
+	if err != nil {
+		return 5
+	}
+	return min(20-raw+5, 19)
 }
 
 func hasCapabilities() bool {
@@ -321,8 +336,4 @@ func (k *keeper) reap() bool {
 			return err != unix.ECHILD
 		}
 	}
-}
-
-func sigmask(set *uint64) {
-	unix.PthreadSigmask(unix.SIG_SETMASK, &unix.Sigset_t{Val: [16]uint64{*set}}, nil)
 }

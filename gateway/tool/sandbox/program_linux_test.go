@@ -176,8 +176,7 @@ func TestLight(t *testing.T) {
 func TestTree(t *testing.T) {
 	needWalls(t)
 	if os.Geteuid() == 0 {
-		// The kernel does not bound root's processes; a bomb would hit the host.
-		t.Run("plain user", func(t *testing.T) { asPlainUser(t, "TestTree") })
+		t.Run("plain user", func(t *testing.T) { asPlainUser(t, "TestTree|TestProcesses") })
 	}
 	daemon := `perl -MPOSIX -e 'if (!fork) { POSIX::setsid(); if (!fork) { $SIG{TERM}=$SIG{HUP}=$SIG{INT}="IGNORE"; open F, ">>pids"; print F "$$\n"; close F; sleep 100 } exit } wait; sleep 1 until -s "pids"'`
 	for _, tc := range []struct {
@@ -191,7 +190,8 @@ func TestTree(t *testing.T) {
 		{"background left behind", `sleep 100 & echo $! >> pids`, false, true},
 		{"stopped", `sh -c 'echo $$ >> pids; kill -STOP $$' & wait`, false, false},
 		{"endless output", `echo $$ >> pids; yes`, false, false},
-		{"fork bomb", `echo $$ >> pids; b() { b | b & }; b; while :; do :; done`, true, false},
+		{"fork bomb", `echo $$ >> pids; b() { b | b & }; b; while :; do :; done`, true, false}, // as a plain user only, whom the kernel bounds too
+		{"300 processes", `echo $$ >> pids; i=0; while [ $i -lt 300 ]; do (trap '' TERM; exec sleep 100)& i=$((i+1)); done; wait`, false, false},
 		{"10 GB file", `echo $$ >> pids; dd if=/dev/zero of=big bs=1M count=10240 2>/dev/null; ls -s big; sleep 100`, false, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -250,6 +250,35 @@ func TestTree(t *testing.T) {
 				t.Errorf("the file has %d bytes", fi.Size())
 			}
 		})
+	}
+}
+
+// TestProcesses: a tree has no more processes and threads than it may, whoever
+// runs it; there is room again when some have ended, and the limit is its own.
+func TestProcesses(t *testing.T) {
+	needWalls(t)
+	for _, light := range []bool{false, true} {
+		limited := func(most uint64) func(*Spec) {
+			return func(s *Spec) { s.Light, s.Limits.Processes = light, most }
+		}
+		many := `i=0; while [ $i -lt 150 ]; do sleep 100 & i=$((i+1)); done; echo all`
+		if out, err := sandboxed(t, t.Context(), many, limited(64)); err == nil || strings.Contains(out, "all") || !strings.Contains(strings.ToLower(out), "fork") {
+			t.Errorf("light %v: 150 processes of 64: %v: %s", light, err, out)
+		}
+		if out, err := sandboxed(t, t.Context(), many, limited(160)); err != nil || out != "all\n" {
+			t.Errorf("light %v: 150 processes of 160: %v: %s", light, err, out)
+		}
+		if out, err := sandboxed(t, t.Context(), `i=0; while [ $i -lt 150 ]; do /bin/true; i=$((i+1)); done; echo all`, limited(8)); err != nil || out != "all\n" {
+			t.Errorf("light %v: 150 one after the other of 8: %v: %s", light, err, out)
+		}
+		if _, err := exec.LookPath("perl"); err != nil {
+			continue
+		}
+		// With nothing but fork, as fast as it goes, each counting how often it could.
+		out, err := sandboxed(t, t.Context(), `perl -e '$n = 0; for (1..150) { $p = fork; last unless defined $p; if (!$p) { sleep 100; exit } $n++ } print "$n\n"'`, limited(32))
+		if n, _ := strconv.Atoi(strings.TrimSpace(out)); err != nil || n < 20 || n > 31 {
+			t.Errorf("light %v: %d forks of 32 succeeded: %v: %s", light, n, err, out)
+		}
 	}
 }
 

@@ -31,10 +31,12 @@ import (
 const ExitRefused = 125
 
 // From the end of the context to SIGTERM for the whole tree nothing passes, to
-// SIGKILL termGrace; after waitDelay the caller stops waiting.
+// SIGKILL termGrace. After waitDelay the caller ends the keeper itself: far
+// longer than ending a tree takes on a busy host, for nobody ends a tree whose
+// keeper is gone.
 const (
 	termGrace = time.Second
-	waitDelay = 1900 * time.Millisecond
+	waitDelay = 30 * time.Second
 )
 
 // Spec is what a child may do. The zero value may do nothing.
@@ -50,12 +52,13 @@ type Spec struct {
 	Limits  Limits
 }
 
-// Limits bound each process of the child (setrlimit(2)); zero is no limit of ours.
+// Limits bound each process of the child (setrlimit(2)), and the number of them;
+// zero is no limit of ours.
 type Limits struct {
 	CPU          time.Duration // rounded up to seconds
 	AddressSpace uint64        // bytes
 	FileSize     uint64        // bytes
-	Processes    uint64        // beside those that the host runs at the start; not enforced for root
+	Processes    uint64        // and threads, of the whole tree (Linux)
 	Descriptors  uint64
 }
 

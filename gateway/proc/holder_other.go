@@ -1,6 +1,6 @@
 //go:build !linux
 
-package gateway
+package proc
 
 import (
 	"context"
@@ -19,13 +19,13 @@ import (
 // for: PATH may be anybody's.
 var lsofPaths = [...]string{"/usr/sbin/lsof", "/usr/bin/lsof", "/usr/local/sbin/lsof"}
 
-// findHolders asks lsof(8) who listens on a TCP port. Without lsof nobody is found.
-func findHolders(port int) ([]holder, error) {
+// findHolders asks lsof(8) who listens on TCP ports. Without lsof nobody is found.
+func findHolders(first, last int) ([]Holder, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	for _, path := range lsofPaths {
-		// -F prints one field a line: p is the pid, c the command, u the uid.
-		cmd := exec.CommandContext(ctx, path, "-nP", "-iTCP:"+strconv.Itoa(port), "-sTCP:LISTEN", "-Fpcu")
+		// -F prints one field a line: p is the pid, c the command, u the uid, n the address.
+		cmd := exec.CommandContext(ctx, path, "-nP", fmt.Sprintf("-iTCP:%d-%d", first, last), "-sTCP:LISTEN", "-Fpcun")
 		cmd.Env = []string{}
 		out, err := cmd.Output()
 		var exit *exec.ExitError
@@ -37,58 +37,59 @@ func findHolders(port int) ([]holder, error) {
 	return nil, nil
 }
 
-func parseLsof(out string) []holder {
-	var hs []holder
+func parseLsof(out string) (hs []Holder) {
+	var h Holder
 	for line := range strings.Lines(out) {
 		line = strings.TrimSpace(line)
 		if line == "" {
 			continue
 		}
 		value := line[1:]
-		switch {
-		case line[0] == 'p':
-			pid, err := strconv.Atoi(value)
-			if err == nil {
-				hs = append(hs, holder{pid: pid, uid: -1})
-			}
-		case len(hs) == 0:
-		case line[0] == 'c':
-			hs[len(hs)-1].name = clean(value, 32)
-		case line[0] == 'u':
+		switch line[0] {
+		case 'p':
+			pid, _ := strconv.Atoi(value)
+			h = Holder{PID: pid, UID: -1}
+		case 'c':
+			h.Name = name(value)
+		case 'u':
 			if uid, err := strconv.Atoi(value); err == nil {
-				hs[len(hs)-1].uid = uid
+				h.UID = uid
+			}
+		case 'n':
+			if h.Port, _ = strconv.Atoi(value[strings.LastIndexByte(value, ':')+1:]); h.PID != 0 && h.Port != 0 {
+				hs = append(hs, h)
 			}
 		}
 	}
 	return hs
 }
 
-func mayEnd(h holder) error {
+func mayEnd(h Holder) error {
 	switch {
-	case h.pid == 1, h.name == "launchd", h.name == "init", h.name == "inetd", h.name == "sshd":
+	case h.PID == 1, h.Name == "launchd", h.Name == "init", h.Name == "inetd", h.Name == "sshd":
 		return fmt.Errorf("it is held by %s, a supervisor: stop its service instead", h)
-	case h.pid == os.Getpid(), h.pid == os.Getppid():
+	case h.PID == os.Getpid(), h.PID == os.Getppid():
 		return fmt.Errorf("it is held by %s, which started this process", h)
-	case h.uid != os.Getuid():
-		return fmt.Errorf("it is held by %s of uid %d, and this is uid %d", h, h.uid, os.Getuid())
+	case h.UID != os.Getuid():
+		return fmt.Errorf("it is held by %s of uid %d, and this is uid %d", h, h.UID, os.Getuid())
 	}
 	return nil
 }
 
 // end ends one process. Before each signal it must still be the holder: a
 // number may come to mean another process.
-func end(h holder, port int, grace time.Duration) error {
+func end(h Holder, grace time.Duration) error {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
-		if hs, err := findHolders(port); err != nil || !slices.Contains(hs, h) {
+		if hs, err := Holders(h.Port, h.Port); err != nil || !slices.Contains(hs, h) {
 			return err // it has let go by itself
 		}
-		if err := syscall.Kill(h.pid, sig); errors.Is(err, syscall.ESRCH) {
+		if err := syscall.Kill(h.PID, sig); errors.Is(err, syscall.ESRCH) {
 			return nil
 		} else if err != nil {
 			return os.NewSyscallError("kill", err)
 		}
 		for deadline := time.Now().Add(grace); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-			if errors.Is(syscall.Kill(h.pid, 0), syscall.ESRCH) {
+			if errors.Is(syscall.Kill(h.PID, 0), syscall.ESRCH) {
 				return nil
 			}
 		}

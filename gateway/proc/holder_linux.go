@@ -1,4 +1,4 @@
-package gateway
+package proc
 
 import (
 	"bufio"
@@ -16,50 +16,45 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// findHolders finds the listeners on a TCP port in /proc alone (proc(5)): their
+// findHolders finds the listeners on TCP ports in /proc alone (proc(5)): their
 // sockets by port, then whose descriptors those are. A gateway's cannot be seen
-// (see harden); it is the process of the socket's user that is named after the
-// port, which is its own word, but only its own. Of other users' processes only
-// the user is known.
-func findHolders(port int) ([]holder, error) {
-	sockets := map[string]int{} // inode to uid
-	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+// (it is not dumpable): it is the process of the socket's user that is named
+// after the port, which is its own word. Of other users' processes only the
+// user is known.
+func findHolders(first, last int) ([]Holder, error) {
+	sockets := map[string]Holder{} // by inode, with port and user
+	for _, name := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
 		raw, err := os.ReadFile(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // no IPv6
 		} else if err != nil {
 			return nil, err
 		}
-		listeningSockets(raw, port, sockets)
+		listeningSockets(raw, first, last, sockets)
 	}
-	var out []holder
+	if len(sockets) == 0 {
+		return nil, nil
+	}
+	var out []Holder
 	procs, err := filepath.Glob("/proc/[1-9]*/fd")
 	if err != nil {
 		return nil, err
 	}
-	found := map[string]bool{}
+	named := map[int]bool{} // ports
 	for _, dir := range procs {
 		pid, err := strconv.Atoi(strings.Split(dir, "/")[2])
 		if err != nil {
 			continue
 		}
-		inode, err := heldSocket(dir, sockets)
-		if errors.Is(err, fs.ErrPermission) && processName(pid) == portName(port) {
-			if _, uid, err := procStatus(pid); err == nil {
-				inode = socketOf(uid, sockets)
-			}
+		for _, h := range heldSockets(pid, dir, sockets) {
+			h.PID, h.Name = pid, processName(pid)
+			named[h.Port] = true
+			out = append(out, h)
 		}
-		if inode == "" {
-			continue
-		}
-		found[inode] = true
-		out = append(out, holder{pid, processName(pid), sockets[inode]})
 	}
-	if len(out) == 0 {
-		for inode, uid := range sockets {
-			if h := (holder{uid: uid}); !found[inode] && !slices.Contains(out, h) {
-				out = append(out, h)
-			}
+	for _, h := range sockets {
+		if !named[h.Port] {
+			out = append(out, h)
 		}
 	}
 	return out, nil
@@ -67,47 +62,49 @@ func findHolders(port int) ([]holder, error) {
 
 // listeningSockets reads a table of /proc/net: the local address is the second
 // field, the state the fourth (0A is LISTEN), uid the eighth, inode the tenth.
-func listeningSockets(table []byte, port int, into map[string]int) {
-	want := fmt.Sprintf(":%04X", port)
+func listeningSockets(table []byte, first, last int, into map[string]Holder) {
 	sc := bufio.NewScanner(bytes.NewReader(table))
 	for sc.Scan() {
 		f := strings.Fields(sc.Text())
-		if len(f) >= 10 && f[3] == "0A" && strings.HasSuffix(f[1], want) {
+		if len(f) < 10 || f[3] != "0A" {
+			continue
+		}
+		port, err := strconv.ParseUint(f[1][strings.LastIndexByte(f[1], ':')+1:], 16, 16)
+		if err == nil && int(port) >= first && int(port) <= last {
 			uid, _ := strconv.Atoi(f[7])
-			into[f[9]] = uid
+			into[f[9]] = Holder{Port: int(port), UID: uid}
 		}
 	}
 }
 
-// socketOf returns the inode of one of the sockets of a user.
-func socketOf(uid int, sockets map[string]int) string {
-	for inode, u := range sockets {
-		if u == uid {
-			return inode
-		}
-	}
-	return ""
-}
-
-// heldSocket returns the inode of one of the sockets that a process has open.
-func heldSocket(dir string, sockets map[string]int) (string, error) {
+// heldSockets returns those of the sockets that a process has open.
+func heldSockets(pid int, dir string, sockets map[string]Holder) (out []Holder) {
 	fds, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrPermission) {
+		name := processName(pid)
+		_, uid, err := procStatus(pid)
+		for _, h := range sockets {
+			if err == nil && uid == h.UID && name == PortName(h.Port) {
+				out = append(out, h)
+			}
+		}
+		return out
+	}
 	if err != nil {
-		return "", err // gone, another user's, or not dumpable
+		return nil // gone
 	}
 	for _, fd := range fds {
 		link, err := os.Readlink(filepath.Join(dir, fd.Name()))
 		if err != nil {
 			continue
 		}
-		inode, ok := strings.CutPrefix(link, "socket:[")
-		if inode = strings.TrimSuffix(inode, "]"); ok {
-			if _, ok := sockets[inode]; ok {
-				return inode, nil
+		if inode, ok := strings.CutPrefix(link, "socket:["); ok {
+			if h, ok := sockets[strings.TrimSuffix(inode, "]")]; ok {
+				out = append(out, h)
 			}
 		}
 	}
-	return "", nil
+	return out
 }
 
 func processName(pid int) string {
@@ -115,7 +112,7 @@ func processName(pid int) string {
 	if err != nil {
 		return ""
 	}
-	return clean(strings.TrimSpace(string(raw)), 32)
+	return name(string(raw))
 }
 
 // procStatus returns a process's parent and real user.
@@ -140,14 +137,14 @@ func procStatus(pid int) (parent, uid int, err error) {
 // supervisors hold ports for others.
 var supervisors = [...]string{"systemd", "init", "openrc-init", "runit", "runsvdir", "s6-svscan", "supervisord", "dockerd", "containerd", "docker-proxy", "sshd"}
 
-func mayEnd(h holder) error {
-	if h.pid == 0 {
+func mayEnd(h Holder) error {
+	if h.PID == 0 {
 		return fmt.Errorf("it is held by %s, which this user may not end", h)
 	}
-	if h.pid == 1 || slices.Contains(supervisors[:], h.name) {
+	if h.PID == 1 || slices.Contains(supervisors[:], h.Name) {
 		return fmt.Errorf("it is held by %s, a supervisor: stop its service instead", h)
 	}
-	_, uid, err := procStatus(h.pid)
+	_, uid, err := procStatus(h.PID)
 	if err != nil {
 		return err
 	}
@@ -155,7 +152,7 @@ func mayEnd(h holder) error {
 		return fmt.Errorf("it is held by %s of uid %d, and this is uid %d", h, uid, os.Getuid())
 	}
 	for pid := os.Getpid(); pid > 1; {
-		if pid == h.pid {
+		if pid == h.PID {
 			return fmt.Errorf("it is held by %s, which started this process", h)
 		}
 		if pid, _, err = procStatus(pid); err != nil {
@@ -168,15 +165,15 @@ func mayEnd(h holder) error {
 // end ends one process by a descriptor, which cannot come to mean another
 // process when the number is used again (pidfd_open(2)). That it is still the
 // holder is looked at after the descriptor is open.
-func end(h holder, port int, grace time.Duration) error {
-	fd, err := unix.PidfdOpen(h.pid, 0)
+func end(h Holder, grace time.Duration) error {
+	fd, err := unix.PidfdOpen(h.PID, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return nil
 	} else if err != nil {
 		return os.NewSyscallError("pidfd_open", err)
 	}
 	defer unix.Close(fd)
-	if hs, err := findHolders(port); err != nil || !slices.Contains(hs, h) {
+	if hs, err := Holders(h.Port, h.Port); err != nil || !slices.Contains(hs, h) {
 		return err // it has let go by itself
 	}
 	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {

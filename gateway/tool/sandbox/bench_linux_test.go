@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"os/exec"
 	"slices"
 	"testing"
@@ -16,10 +17,10 @@ func BenchmarkExec(b *testing.B) {
 		"plain":  func() *exec.Cmd { return exec.CommandContext(b.Context(), "/bin/true") },
 		"reexec": func() *exec.Cmd { c := exec.Command("/proc/self/exe"); c.Args = []string{keeperName}; return c },
 		"sandbox": func() *exec.Cmd {
-			return command1(b, Spec{Argv: []string{"/bin/true"}, Dir: dir, Write: []string{dir}})
+			return command1(b, b.Context(), Spec{Argv: []string{"/bin/true"}, Dir: dir, Write: []string{dir}, Limits: Limits{Processes: 512}})
 		},
 		"light": func() *exec.Cmd {
-			return command1(b, Spec{Argv: []string{"/bin/true"}, Dir: dir, Light: true, Hidden: []string{dir}})
+			return command1(b, b.Context(), Spec{Argv: []string{"/bin/true"}, Dir: dir, Light: true, Hidden: []string{dir}, Limits: Limits{Processes: 512}})
 		},
 	}
 	times := map[string][]time.Duration{}
@@ -41,9 +42,9 @@ func BenchmarkExec(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-func command1(t testing.TB, s Spec) *exec.Cmd {
+func command1(t testing.TB, ctx context.Context, s Spec) *exec.Cmd {
 	t.Helper()
-	c, err := Command(t.Context(), s)
+	c, err := Command(ctx, s)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -107,7 +107,7 @@ func TestEnds(t *testing.T) {
 			t.Errorf("%s: %v: %s", what, err, out)
 		}
 	}
-	cmd := command1(t, Spec{Argv: []string{"/bin/cat"}, Dir: "/"})
+	cmd := command1(t, t.Context(), Spec{Argv: []string{"/bin/cat"}, Dir: "/"})
 	cmd.Stdin = strings.NewReader(strings.Repeat("x", 1<<20))
 	if out, err := cmd.Output(); err != nil || len(out) != 1<<20 {
 		t.Errorf("%d bytes, %v", len(out), err)
@@ -279,6 +279,26 @@ func TestProcesses(t *testing.T) {
 		if n, _ := strconv.Atoi(strings.TrimSpace(out)); err != nil || n < 20 || n > 31 {
 			t.Errorf("light %v: %d forks of 32 succeeded: %v: %s", light, n, err, out)
 		}
+		// 256 that all want to be at once, of 64: no more than that are, but for those let in during a count.
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		var work string
+		cmd := command1(t, ctx, func() Spec {
+			work = t.TempDir()
+			return Spec{Argv: []string{"/usr/bin/env", "perl", "-e", `fork for 1..8; sleep 100`}, Dir: work, Env: []string{"PATH=/usr/bin:/bin"}, Light: light, Limits: Limits{Processes: 64}}
+		}())
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		most := 0
+		for ctx.Err() == nil {
+			most = max(most, len(inDirectory(work)))
+		}
+		cmd.Wait()
+		if left := inDirectory(work); most < 50 || most > 128 || len(left) > 0 {
+			t.Errorf("light %v: up to %d processes of 64, %d left", light, most, len(left))
+		}
+		t.Logf("up to %d processes of 64", most)
+		cancel()
 	}
 }
 

@@ -14,13 +14,11 @@ import (
 	"time"
 
 	"openclaw/gateway"
-	"openclaw/gateway/tool/sandbox"
 	"openclaw/reload/config"
 	"openclaw/svc"
 )
 
 func main() {
-	sandbox.Main() // never returns where this process is to build walls
 	os.Exit(run(os.Args))
 }
 

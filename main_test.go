@@ -25,7 +25,7 @@ var update = flag.Bool("update", false, "rewrite golden files and the generated 
 // imports is the architecture: what each package may import of ours. A new
 // package or a new arrow is a changed line here.
 var imports = map[string][]string{
-	"":                     {"gateway", "gateway/tool/sandbox", "reload/config", "svc"},
+	"":                     {"gateway", "reload/config", "svc"},
 	"wire":                 {},
 	"reload/config":        {},
 	"reload":               {"reload/config"},

@@ -23,15 +23,12 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"openclaw/gateway/tool/sandbox"
 )
 
 // scriptMain tells a child of this test binary to be the program.
 const scriptMain = "OPENCLAW_SCRIPT_MAIN"
 
 func TestMain(m *testing.M) {
-	sandbox.Main()
 	if os.Getenv(scriptMain) != "" {
 		os.Unsetenv(scriptMain)
 		if os.Getenv("LISTEN_PID") == "self" { // as a supervisor sets it, between fork and exec

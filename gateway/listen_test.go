@@ -15,14 +15,12 @@ import (
 	"testing"
 	"time"
 
-	"openclaw/gateway/tool/sandbox"
 	"openclaw/reload/config"
 )
 
 // TestMain makes the test binary a stranger that holds a port, for the tests
 // of conflicts.
 func TestMain(m *testing.M) {
-	sandbox.Main()
 	if how := os.Getenv("OPENCLAW_TEST_STRANGER"); how != "" {
 		holdPort(how == "hardened")
 	}

@@ -19,12 +19,6 @@ import (
 	"openclaw/reload/config"
 )
 
-// TestMain is also the keeper of what tests run.
-func TestMain(m *testing.M) {
-	sandbox.Main()
-	os.Exit(m.Run())
-}
-
 // newYard is a house whose programs run: sandboxed, or not and unasked.
 func newYard(t *testing.T, walls string) *house {
 	t.Helper()

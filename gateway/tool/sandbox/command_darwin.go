@@ -11,9 +11,6 @@ import (
 
 const sandboxExec = "/usr/bin/sandbox-exec"
 
-// Main has nothing to do on macOS, whose walls are built by sandbox-exec(1).
-func Main() {}
-
 // enclosed makes cmd one of sandbox-exec(1). macOS has no way to adopt orphans:
 // what is ended is the process group, and Limits are those of the gateway.
 func enclosed(_ context.Context, cmd *exec.Cmd, s *Spec) error {

@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"context"
-	"errors"
 	"os"
 	"os/exec"
 	"sync"
@@ -23,9 +22,6 @@ const startTimeout = 10 * time.Second
 // that the tree is to end. Thus nothing depends on the thread that started it,
 // as a parent-death signal does.
 func enclosed(ctx context.Context, cmd *exec.Cmd, s *Spec) error {
-	if !mainCalled {
-		return errors.New("this program does not begin with sandbox.Main")
-	}
 	policy, err := s.encode()
 	if err != nil {
 		return err

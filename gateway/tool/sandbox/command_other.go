@@ -11,9 +11,6 @@ import (
 
 var errSystem = errors.New("there are no walls on " + runtime.GOOS)
 
-// Main has nothing to do where there are no walls.
-func Main() {}
-
 func enclosed(context.Context, *exec.Cmd, *Spec) error { return errSystem }
 
 // Probe reports that there are no walls.

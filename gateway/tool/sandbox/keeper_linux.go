@@ -13,13 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mainCalled says that a re-execution of this program would become a keeper.
-var mainCalled bool
-
-// Main must be called first in main. In a keeper it does the keeper's work and
-// never returns; in any other process it returns at once.
-func Main() {
-	mainCalled = true
+// A program that has this package is also a keeper, and one that tries the
+// walls. It becomes that before the packages are initialised whose import paths
+// come after this one's, which would take longer than building the walls.
+func init() {
 	switch {
 	case len(os.Args) == 1 && os.Args[0] == keeperName:
 		unix.Exit(keep()) // no runtime left to wait for

@@ -18,7 +18,6 @@ var update = flag.Bool("update", false, "rewrite golden files")
 var roles = map[string]func(args []string) int{}
 
 func TestMain(m *testing.M) {
-	Main()
 	if len(os.Args) > 1 {
 		if play := roles[os.Args[1]]; play != nil {
 			syscall.Exit(play(os.Args[2:])) // os.Exit of a race-enabled build takes a second

@@ -50,10 +50,11 @@ type chokepoint struct {
 var chokepoints = []chokepoint{
 	{"file opener", []string{"os.Open", "os.OpenFile", "os.Create", "os.CreateTemp", "os.MkdirTemp", "os.ReadFile", "os.WriteFile", "os.OpenRoot", "os.OpenInRoot", "os.Rename", "os.Remove", "os.RemoveAll", "os.Mkdir", "os.MkdirAll", "os.Chmod", "os.Link", "os.Symlink", "os.Truncate"}, []string{
 		"gateway/store/",
-		"gateway/agent/prompt.go",             // the workspace's own files, through one os.Root
-		"gateway/proc/",                       // /proc
-		"gateway/tool/sandbox/guard_linux.go", // /proc
-		"gateway/tool/approval_bind.go",       // hashes what an approval is bound to
+		"gateway/agent/prompt.go",              // the workspace's own files, through one os.Root
+		"gateway/proc/",                        // /proc
+		"gateway/tool/sandbox/guard_linux.go",  // /proc
+		"gateway/tool/sandbox/census_linux.go", // /proc
+		"gateway/tool/approval_bind.go",        // hashes what an approval is bound to
 		"gateway/tool/workspace.go",
 	}},
 	{"listener", []string{"net.Listen", "net.ListenTCP", "net.ListenUnix", "net.ListenPacket", "net.ListenConfig", "net.FileListener", "net/http.ListenAndServe", "net/http.ListenAndServeTLS", "net/http.Serve"}, []string{

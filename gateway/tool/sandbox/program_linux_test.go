@@ -342,6 +342,53 @@ func TestCallerDies(t *testing.T) {
 	}
 }
 
+// TestKeeperDies: with the keeper itself killed its program ends, and whatever
+// that had started cannot start anything more.
+func TestKeeperDies(t *testing.T) {
+	needWalls(t)
+	if _, err := exec.LookPath("perl"); err != nil {
+		t.Skip(err)
+	}
+	work := t.TempDir()
+	// A child that tries to fork twenty times a second, 200 times at the most.
+	cmd := command1(t, t.Context(), Spec{Argv: []string{"/bin/sh", "-c", `perl -e '$| = 1; print "$$\n"; for (1..200) { $p = fork; if (!defined $p) { print "none $!\n" } elsif (!$p) { exit } else { waitpid $p, 0; print "one\n" } select undef, undef, undef, .05 }' > log & wait`},
+		Dir: work, Write: []string{work}, Env: []string{"PATH=/usr/bin:/bin"}, Limits: Limits{Processes: 64}})
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	log := func() []string {
+		raw, _ := os.ReadFile(work + "/log")
+		return strings.Split(string(raw), "\n")
+	}
+	until := func(what string, ok func([]string) bool) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); !ok(log()); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: %q", what, log())
+			}
+		}
+	}
+	until("it forks", func(l []string) bool { return len(l) > 3 && l[1] == "one" })
+	cmd.Process.Kill()
+	cmd.Wait()
+	until("it forks still", func(l []string) bool { return len(l) > 2 && strings.HasPrefix(l[len(l)-2], "none ") })
+	tries := len(log())
+	until("it goes on", func(l []string) bool { return len(l) > tries+5 })
+	for _, l := range log()[tries : tries+5] {
+		if l == "one" {
+			t.Error("it has forked again")
+		}
+	}
+	if pid, err := strconv.Atoi(log()[0]); err == nil && pid > 1 {
+		unix.Kill(pid, unix.SIGKILL)
+	}
+	for deadline := time.Now().Add(5 * time.Second); len(inDirectory(work)) > 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("still there: %v", inDirectory(work))
+		}
+	}
+}
+
 func init() {
 	roles["caller"] = func(args []string) int {
 		cmd, err := Command(context.Background(), Spec{Argv: []string{"/bin/sh", "-c", `(trap "" TERM; sleep 100) & echo $! > new; mv new pid; wait`}, Dir: args[0], Write: args[:1], Env: []string{"PATH=/usr/bin:/bin"}})

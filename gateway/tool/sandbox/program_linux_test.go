@@ -261,15 +261,15 @@ func TestProcesses(t *testing.T) {
 		limited := func(most uint64) func(*Spec) {
 			return func(s *Spec) { s.Light, s.Limits.Processes = light, most }
 		}
-		many := `i=0; while [ $i -lt 150 ]; do sleep 100 & i=$((i+1)); done; echo all`
-		if out, err := sandboxed(t, t.Context(), many, limited(64)); err == nil || strings.Contains(out, "all") || !strings.Contains(strings.ToLower(out), "fork") {
-			t.Errorf("light %v: 150 processes of 64: %v: %s", light, err, out)
+		many := `i=0; while [ $i -lt 60 ]; do sleep 100 & i=$((i+1)); done; echo all`
+		if out, err := sandboxed(t, t.Context(), many, limited(32)); err == nil || strings.Contains(out, "all") || !strings.Contains(strings.ToLower(out), "fork") {
+			t.Errorf("light %v: 60 processes of 32: %v: %s", light, err, out)
 		}
-		if out, err := sandboxed(t, t.Context(), many, limited(160)); err != nil || out != "all\n" {
-			t.Errorf("light %v: 150 processes of 160: %v: %s", light, err, out)
+		if out, err := sandboxed(t, t.Context(), many, limited(70)); err != nil || out != "all\n" {
+			t.Errorf("light %v: 60 processes of 70: %v: %s", light, err, out)
 		}
-		if out, err := sandboxed(t, t.Context(), `i=0; while [ $i -lt 150 ]; do /bin/true; i=$((i+1)); done; echo all`, limited(8)); err != nil || out != "all\n" {
-			t.Errorf("light %v: 150 one after the other of 8: %v: %s", light, err, out)
+		if out, err := sandboxed(t, t.Context(), `i=0; while [ $i -lt 60 ]; do /bin/true; i=$((i+1)); done; echo all`, limited(8)); err != nil || out != "all\n" {
+			t.Errorf("light %v: 60 one after the other of 8: %v: %s", light, err, out)
 		}
 		if _, err := exec.LookPath("perl"); err != nil {
 			continue

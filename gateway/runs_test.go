@@ -118,9 +118,9 @@ func TestEventScopes(t *testing.T) {
 		sees   string
 	}{
 		{nil, "tick health shutdown"},
-		{wire.Scopes{wire.ScopeApprovals}, "tick health shutdown"},
+		{wire.Scopes{wire.ScopeApprovals}, "tick health shutdown exec.approval.requested exec.approval.resolved"},
 		{wire.Scopes{wire.ScopeRead}, "agent chat presence tick health shutdown config.changed config.rejected"},
-		{wire.Scopes{wire.ScopeAdmin}, "agent chat presence tick health shutdown config.changed config.rejected"},
+		{wire.Scopes{wire.ScopeAdmin}, "agent chat presence tick health shutdown config.changed config.rejected exec.approval.requested exec.approval.resolved"},
 	} {
 		for _, kind := range eventTable() {
 			send([]*peer{{conn: p.conn, dialect: p.dialect, scopes: tc.scopes}}, event{eventKind: kind, payload: []byte("{}")})

@@ -57,6 +57,7 @@ fuzz:
 bench: build
 	$(GO) run ./testdata/bench $(BENCH)
 	$(GO) test -run '^$$' -bench LogFlood -benchtime 15x ./gateway
+	$(GO) test -run '^$$' -bench Exec -benchtime 300x ./gateway/tool/sandbox
 
 cover:
 	$(GO) test -coverprofile cover.out -coverpkg ./... ./...

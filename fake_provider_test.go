@@ -18,6 +18,7 @@ import (
 type fakeProvider struct {
 	url    string
 	behave func(*exchange)
+	serve  http.Handler // in place of behave
 
 	mu     sync.Mutex
 	bodies []string // of requests, as they came
@@ -55,6 +56,10 @@ func newProvider(t *testing.T, behave func(*exchange)) *fakeProvider {
 }
 
 func (p *fakeProvider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if p.serve != nil {
+		p.serve.ServeHTTP(w, r)
+		return
+	}
 	raw, err := io.ReadAll(r.Body)
 	if err != nil {
 		return

@@ -18,7 +18,9 @@ import (
 	"openclaw/svc"
 )
 
-func main() { os.Exit(run(os.Args)) }
+func main() {
+	os.Exit(run(os.Args))
+}
 
 // run is the whole program but the exit.
 func run(argv []string) int {

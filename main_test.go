@@ -25,17 +25,18 @@ var update = flag.Bool("update", false, "rewrite golden files and the generated 
 // imports is the architecture: what each package may import of ours. A new
 // package or a new arrow is a changed line here.
 var imports = map[string][]string{
-	"":              {"gateway", "reload/config", "svc"},
-	"wire":          {},
-	"reload/config": {},
-	"reload":        {"reload/config"},
-	"gateway/proc":  {},
-	"gateway/store": {},
-	"gateway/tool":  {"gateway/store", "reload/config"},
-	"gateway/agent": {"gateway/store", "gateway/tool", "reload/config"},
-	"gateway":       {"gateway/agent", "gateway/proc", "gateway/store", "gateway/tool", "reload", "reload/config", "wire"},
-	"svc":           {"gateway/proc", "gateway/store", "reload/config", "svc/unit", "wire"},
-	"svc/unit":      {},
+	"":                     {"gateway", "reload/config", "svc"},
+	"wire":                 {},
+	"reload/config":        {},
+	"reload":               {"reload/config"},
+	"gateway/proc":         {},
+	"gateway/store":        {},
+	"gateway/tool":         {"gateway/store", "gateway/tool/sandbox", "reload/config"},
+	"gateway/tool/sandbox": {},
+	"gateway/agent":        {"gateway/store", "gateway/tool", "reload/config"},
+	"gateway":              {"gateway/agent", "gateway/proc", "gateway/store", "gateway/tool", "reload", "reload/config", "wire"},
+	"svc":                  {"gateway/proc", "gateway/store", "gateway/tool/sandbox", "reload/config", "svc/unit", "wire"},
+	"svc/unit":             {},
 }
 
 // A chokepoint is a resource with one door: the identifiers that open it, and
@@ -49,8 +50,11 @@ type chokepoint struct {
 var chokepoints = []chokepoint{
 	{"file opener", []string{"os.Open", "os.OpenFile", "os.Create", "os.CreateTemp", "os.MkdirTemp", "os.ReadFile", "os.WriteFile", "os.OpenRoot", "os.OpenInRoot", "os.Rename", "os.Remove", "os.RemoveAll", "os.Mkdir", "os.MkdirAll", "os.Chmod", "os.Link", "os.Symlink", "os.Truncate"}, []string{
 		"gateway/store/",
-		"gateway/agent/prompt.go", // the workspace's own files, through one os.Root
-		"gateway/proc/",           // /proc
+		"gateway/agent/prompt.go",              // the workspace's own files, through one os.Root
+		"gateway/proc/",                        // /proc
+		"gateway/tool/sandbox/guard_linux.go",  // /proc
+		"gateway/tool/sandbox/census_linux.go", // /proc
+		"gateway/tool/approval_bind.go",        // hashes what an approval is bound to
 		"gateway/tool/workspace.go",
 	}},
 	{"listener", []string{"net.Listen", "net.ListenTCP", "net.ListenUnix", "net.ListenPacket", "net.ListenConfig", "net.FileListener", "net/http.ListenAndServe", "net/http.ListenAndServeTLS", "net/http.Serve"}, []string{
@@ -65,19 +69,22 @@ var chokepoints = []chokepoint{
 		"gateway/watchdog.go",   // asks our own port whether it answers
 	}},
 	{"spawner", []string{"os/exec.Command", "os/exec.CommandContext", "os.StartProcess", "syscall.ForkExec", "syscall.StartProcess", "syscall.Exec", "golang.org/x/sys/unix.Exec", "golang.org/x/sys/unix.ForkExec"}, []string{
-		"gateway/proc/holder_other.go", // lsof, by absolute path
-		"svc/spawn.go",                 // systemctl, loginctl, launchctl: root's, by absolute path
+		"gateway/proc/holder_other.go",        // lsof, by absolute path
+		"svc/spawn.go",                        // systemctl, loginctl, launchctl: root's, by absolute path
+		"gateway/tool/sandbox/sandbox.go",     // every program that tools run, behind walls
+		"gateway/tool/sandbox/probe_linux.go", // what tries to outlive the walls
 	}},
-	{"exit", []string{"os.Exit", "log.Fatal", "log.Fatalf", "log.Fatalln"}, []string{"main.go"}},
+	{"exit", []string{"os.Exit", "syscall.Exit", "golang.org/x/sys/unix.Exit", "log.Fatal", "log.Fatalf", "log.Fatalln"}, []string{"main.go", "gateway/tool/sandbox/keeper_linux.go"}},
 	{"JSON reader of what clients send", []string{"encoding/json.Unmarshal", "encoding/json.NewDecoder"}, []string{
-		"gateway/agent/", // what model providers answer
-		"gateway/store/", // our own files
+		"gateway/agent/",                // what model providers answer
+		"gateway/store/",                // our own files
+		"gateway/tool/approval_file.go", // the same, strictly where a client sends it
 	}},
 	{"WebSocket library", []string{"golang.org/x/net/websocket.*"}, []string{
 		"wire/gate.go", "wire/conn.go", "wire/conn_read.go", "wire/conn_write.go", "wire/accept.go", "wire/dial.go",
 	}},
 	{"process-wide logger", []string{"log.Print", "log.Printf", "log.Println", "log/slog.Default", "log/slog.SetDefault", "log/slog.Info", "log/slog.Warn", "log/slog.Error", "fmt.Print", "fmt.Printf", "fmt.Println"}, nil},
-	{"unsafe", []string{"unsafe.*"}, nil},
+	{"unsafe", []string{"unsafe.*"}, []string{"gateway/tool/sandbox/kernel_linux.go"}},
 }
 
 // source is one parsed Go file that is not a test.
@@ -165,7 +172,7 @@ func TestImports(t *testing.T) {
 
 // platformFile reports whether a file is only built for some systems, by its suffix.
 func platformFile(path string) bool {
-	for _, s := range []string{"_linux", "_darwin", "_freebsd", "_bsd", "_unix"} {
+	for _, s := range []string{"_linux", "_linux_amd64", "_linux_arm64", "_darwin", "_freebsd", "_bsd", "_unix"} {
 		if strings.HasSuffix(strings.TrimSuffix(path, ".go"), s) {
 			return true
 		}

@@ -119,11 +119,14 @@ func keyCases() map[string][]keyCase {
 			{key: "models.providers.*.models[].cost.cacheRead", to: 1000, see: turnCosts(func(u wire.UsageTotals) float64 { return u.CacheReadCost })},
 			{key: "models.providers.*.models[].cost.cacheWrite", to: 1234.5, see: shows("config.get", `"cacheWrite":1234.5`)}, // no provider here writes a cache
 		},
-		"restart":  restartCases(),
-		"tls":      tlsCases(),
-		"refused":  {{key: "gateway.mode", to: "remote"}, {key: "gateway.tailscale.mode", to: "serve"}}, // there is one value only
-		"token":    {{key: "gateway.auth.token", to: "WmX7pQ2rT9vB4nK6yL8cD3fG5hJ1sA0e"}},
-		"password": {{key: "gateway.auth.password", to: "another password of a sentence"}},
+		"exec":      execCases("mode", "env", "timeoutSec", "backgroundMs"),
+		"allowlist": execCases("allow"),
+		"ask":       execCases("approvalTimeoutMs"),
+		"restart":   restartCases(),
+		"tls":       tlsCases(),
+		"refused":   {{key: "gateway.mode", to: "remote"}, {key: "gateway.tailscale.mode", to: "serve"}}, // there is one value only
+		"token":     {{key: "gateway.auth.token", to: "WmX7pQ2rT9vB4nK6yL8cD3fG5hJ1sA0e"}},
+		"password":  {{key: "gateway.auth.password", to: "another password of a sentence"}},
 	}
 }
 
@@ -146,6 +149,40 @@ func toolCases() []keyCase {
 			see = shows("config.get", `"alsoAllow":["gateway"]`)
 		}
 		cases = append(cases, keyCase{key: section + ".alsoAllow", to: []any{"gateway"}, see: see})
+	}
+	return cases
+}
+
+// execCases change how programs are run, in general and for one agent.
+func execCases(names ...string) (cases []keyCase) {
+	runs := func(status int, args string, words ...string) func(*rig) error {
+		return func(r *rig) error {
+			a, err := r.http("POST", "/tools/invoke", `{"tool":"exec","args":`+args+`}`)
+			for _, w := range words {
+				if err == nil && (a.status != status || !strings.Contains(string(a.body), w)) {
+					err = fmt.Errorf("%s: %d %s", args, a.status, a.body)
+				}
+			}
+			return err
+		}
+	}
+	all := map[string]keyCase{
+		"mode":              {to: "deny", see: runs(400, `{"command":"true"}`, "tools.exec.mode is deny")},
+		"allow":             {to: []any{"/usr/bin/env"}, see: runs(200, `{"command":["/usr/bin/env"]}`, "TERM=dumb")},
+		"env":               {to: []any{"CI"}, see: runs(200, `{"command":["env"],"env":{"CI":"yes"}}`, "CI=yes")},
+		"timeoutSec":        {to: 1, see: runs(400, `{"command":"sleep 60"}`, "timed out")},
+		"backgroundMs":      {to: 10, see: runs(200, `{"command":"sleep 60"}`, `"status":"running"`)},
+		"approvalTimeoutMs": {to: 20, see: runs(400, `{"command":"true"}`, "nobody approved this within 20ms")},
+	}
+	for _, section := range []string{"tools.exec.", "agents.list[].tools.exec."} {
+		for _, name := range names {
+			c := all[name]
+			c.key = section + name
+			if c.key == "tools.exec.mode" {
+				c.base = "full"
+			}
+			cases = append(cases, c)
+		}
 	}
 	return cases
 }
@@ -410,6 +447,9 @@ func (r *rig) furnish(group string) {
 		for _, at := range []string{"tools", "agents.list[main].tools"} {
 			r.set(at+".byProvider", object{"fake": object{}})
 		}
+	case "exec", "allowlist", "ask":
+		r.set("gateway.tools.allow", []any{"group:runtime"})
+		r.set("tools.exec.mode", map[string]string{"exec": "full"}[group]+strings.TrimPrefix(group, "exec"))
 	case "tls":
 		certificates(r.t, r.dir)
 		r.secure = true

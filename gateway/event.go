@@ -55,11 +55,20 @@ func evConfigRejected() eventDef[wire.ConfigRejected] {
 	return eventDef[wire.ConfigRejected]{eventKind{name: "config.rejected", scope: wire.ScopeRead, doc: "The configuration file cannot be used; the gateway goes on with what it has."}}
 }
 
+func evApprovalRequested() eventDef[wire.ExecApproval] {
+	return eventDef[wire.ExecApproval]{eventKind{name: "exec.approval.requested", scope: wire.ScopeApprovals, doc: "A program waits for a person's decision."}}
+}
+
+func evApprovalResolved() eventDef[wire.ExecApprovalResolved] {
+	return eventDef[wire.ExecApprovalResolved]{eventKind{name: "exec.approval.resolved", scope: wire.ScopeApprovals, doc: "Somebody decided on a program."}}
+}
+
 // eventTable lists every event that a connection may see after its hello.
 func eventTable() []eventKind {
 	return []eventKind{
 		evAgent().eventKind, evChat().eventKind, evPresence().eventKind, evTick().eventKind, evHealth().eventKind,
 		evShutdown().eventKind, evConfigChanged().eventKind, evConfigRejected().eventKind,
+		evApprovalRequested().eventKind, evApprovalResolved().eventKind,
 	}
 }
 

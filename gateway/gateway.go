@@ -198,7 +198,10 @@ func (g *Gateway) prepare(loaded *config.Loaded) error {
 	if err := g.isolated(cfg); err != nil {
 		return err
 	}
-	g.tools = tool.New(tool.Options{Config: g.cfg, Dir: g.store, Log: g.log.With("sub", "tool"), Sessions: toolSessions{g}})
+	g.tools = tool.New(tool.Options{
+		Config: g.cfg, Dir: g.store, Log: g.log.With("sub", "tool"), Sessions: toolSessions{g},
+		Hidden: []string{g.opts.Paths.ConfigPath}, Ask: g.approvalAsked,
+	})
 	g.agents = agent.New(agent.Options{
 		Dir: g.store, Config: g.cfg, Workspace: g.opts.Paths.WorkspaceOf, Log: g.log.With("sub", "agent"),
 		Sink: g.streams.sink, Dial: g.opts.Dial,
@@ -292,7 +295,7 @@ func (g *Gateway) install(cfg *config.Config, loaded *config.Loaded) {
 // one has been proven, its ports are bound.
 func (g *Gateway) Run(ctx context.Context) (next *Gateway, err error) {
 	defer func() { g.releaseTo(next) }()
-	harden(g.log)
+	harden(g.log, g.port)
 	err = g.announce()
 	if err != nil && g.from == nil { // the ports are bound: whoever comes now waits a moment
 		return nil, &ExitError{exitFailed, err}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"openclaw/gateway/proc"
 )
 
 // TestHardened takes the steps for real: they last for the rest of the test
@@ -31,5 +33,32 @@ func TestHardened(t *testing.T) {
 	}
 	if !strings.Contains(string(raw), "NoNewPrivs:\t1") {
 		t.Error("the kernel does not say NoNewPrivs: 1")
+	}
+}
+
+// TestNotDumpable hardens a process that serves a port and looks at it from
+// outside, as its own user: it can no longer be read, and is still known as the
+// port's holder.
+func TestNotDumpable(t *testing.T) {
+	cmd, port := startStranger(t, "hardened")
+	dir := "/proc/" + itoa(cmd.Process.Pid)
+	if os.Getuid() != 0 {
+		for _, name := range []string{"/environ", "/mem", "/fd"} {
+			if f, err := os.Open(dir + name); err == nil {
+				f.Close()
+				t.Errorf("%s can be opened", name)
+			}
+		}
+	}
+	if raw, err := os.ReadFile(dir + "/limits"); err != nil || len(raw) == 0 {
+		t.Errorf("its limits cannot be read: %v", err)
+	}
+	hs, err := proc.Holders(port, port)
+	if err != nil || len(hs) != 1 || hs[0].PID != cmd.Process.Pid || hs[0].Name != proc.PortName(port) {
+		t.Errorf("holders: %v, %v", hs, err)
+	}
+	// A process that only says so holds nothing.
+	if hs, err := proc.Holders(port+1, port+1); err != nil || len(hs) > 0 {
+		t.Errorf("holders of a port that nobody serves: %v, %v", hs, err)
 	}
 }

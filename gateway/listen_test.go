@@ -3,6 +3,7 @@ package gateway
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -20,19 +21,23 @@ import (
 // TestMain makes the test binary a stranger that holds a port, for the tests
 // of conflicts.
 func TestMain(m *testing.M) {
-	if os.Getenv("OPENCLAW_TEST_STRANGER") != "" {
-		holdPort()
+	if how := os.Getenv("OPENCLAW_TEST_STRANGER"); how != "" {
+		holdPort(how == "hardened")
 	}
 	os.Exit(m.Run())
 }
 
 // holdPort listens, tells the port, and answers 200 to every request until it is ended.
-func holdPort() {
+func holdPort(hardened bool) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		os.Exit(1)
 	}
-	os.Stdout.WriteString(strconv.Itoa(l.Addr().(*net.TCPAddr).Port) + "\n")
+	port := l.Addr().(*net.TCPAddr).Port
+	if hardened {
+		harden(slog.New(slog.DiscardHandler), port)
+	}
+	os.Stdout.WriteString(strconv.Itoa(port) + "\n")
 	http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write([]byte(liveBody)) }))
 	os.Exit(1)
 }
@@ -40,8 +45,13 @@ func holdPort() {
 // stranger starts a process that holds a port.
 func stranger(t *testing.T) (cmd *exec.Cmd, port int) {
 	t.Helper()
+	return startStranger(t, "plain")
+}
+
+func startStranger(t *testing.T, how string) (cmd *exec.Cmd, port int) {
+	t.Helper()
 	cmd = exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "OPENCLAW_TEST_STRANGER=1")
+	cmd.Env = append(os.Environ(), "OPENCLAW_TEST_STRANGER="+how)
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()

@@ -10,6 +10,7 @@ import (
 
 	"openclaw/gateway/agent"
 	"openclaw/gateway/store"
+	"openclaw/gateway/tool"
 	"openclaw/wire"
 )
 
@@ -120,7 +121,7 @@ func knownError(err error) *wire.Error {
 	}
 	for _, refused := range []error{
 		agent.ErrUnknownAgent, agent.ErrUnknownModel, agent.ErrUnknownSession, agent.ErrInvalidKey, agent.ErrAgentMismatch,
-		agent.ErrMainSession, agent.ErrLabelInUse, agent.ErrEmpty, agent.ErrInvalidTurn, agent.ErrTooLong,
+		tool.ErrUnknownApproval, tool.ErrBadApproval, agent.ErrMainSession, agent.ErrLabelInUse, agent.ErrEmpty, agent.ErrInvalidTurn, agent.ErrTooLong,
 	} {
 		if errors.Is(err, refused) {
 			return wire.InvalidRequest("%s", err)

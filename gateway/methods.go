@@ -36,6 +36,11 @@ func methodTable() []method {
 		rpc("sessions.compact", wire.ScopeAdmin, "Show models only the newest messages of a session from now on.", (*Gateway).sessionsCompact),
 		rpc("models.list", wire.ScopeRead, "The models that turns may use.", (*Gateway).modelsRPC),
 		rpc("tools.catalog", wire.ScopeRead, "The tools there are, by group, and which of them an agent's turns may call.", (*Gateway).toolsCatalog, inline),
+		rpc("exec.approvals.get", wire.ScopeAdmin, "The file of programs that were approved for always.", (*Gateway).approvalsGet),
+		rpc("exec.approvals.set", wire.ScopeAdmin, "Replace that file; baseHash must be exec.approvals.get's.", (*Gateway).approvalsSet),
+		rpc("exec.approval.request", wire.ScopeApprovals, "Have a person decide on a program; answered when somebody has, or nobody in time.", (*Gateway).approvalRequest),
+		rpc("exec.approval.resolve", wire.ScopeApprovals, "Decide on a program that waits: allow-once, allow-always or deny.", (*Gateway).approvalResolve),
+		rpc("exec.approval.list", wire.ScopeApprovals, "The programs that wait for a decision.", (*Gateway).approvalList),
 		rpc("usage.status", wire.ScopeRead, "Quotas at the model providers, where one tells them.", (*Gateway).usageStatus),
 		rpc("usage.cost", wire.ScopeRead, "Tokens and cost per day.", (*Gateway).usageCost),
 	}

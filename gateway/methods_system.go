@@ -95,6 +95,9 @@ func (g *Gateway) status(ctx context.Context, p *peer, in *wire.StatusQuery) (*w
 		Connections:        g.hub.count(), Runs: running + queued,
 		Config: g.configStatus(),
 	}
+	for _, l := range g.tools.Layers() {
+		out.Sandbox = append(out.Sandbox, wire.SandboxLayer(l))
+	}
 	all := &out.Sessions
 	*all = wire.StatusSessions{Paths: []string{}, Recent: []wire.SessionStat{}, ByAgent: []wire.AgentSessions{}}
 	if m, err := g.defaultModel(); err == nil {

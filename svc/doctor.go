@@ -52,7 +52,7 @@ func checks() []check {
 		{"permissions", "Files are closed to others", sevError, "The state directory holds conversations and keys.", "closes our own files and directories (chmod)", (*patient).permissions},
 		{"config", "Configuration is valid", sevError, "A gateway does not start on a file that is not valid.", "", (*patient).config},
 		{"state", "State directory is whole", sevWarn, "What is not ours there is refused, and a torn line is a message that was never acknowledged.", "makes a missing workspace; cuts torn last lines, while no gateway runs", (*patient).state},
-		{"sandbox", "Kernel can confine tools", sevInfo, "Tools run behind the walls that the kernel has.", "", (*patient).sandbox},
+		{"sandbox", "Walls around tools stand", sevWarn, "Where one is missing, programs of sandboxed sessions are refused.", "", (*patient).sandbox},
 		{"clock", "Clock is right", sevError, "Certificates, backups and the order of messages depend on it.", "", (*patient).clock},
 		{"version", "Running program is the installed one", sevWarn, "After an upgrade the old program runs until a restart.", "", (*patient).version},
 		{"isolation", "Nothing is shared with another gateway", sevWarn, "Two gateways with one workspace or file undo each other's work.", "", (*patient).isolation},

@@ -20,6 +20,7 @@ import (
 
 	"openclaw/gateway/proc"
 	"openclaw/gateway/store"
+	"openclaw/gateway/tool/sandbox"
 	"openclaw/reload/config"
 	"openclaw/wire"
 )
@@ -496,18 +497,22 @@ func (d *patient) state(r *result) {
 }
 
 func (d *patient) sandbox(r *result) {
-	w, err := proc.KernelWalls()
-	if err != nil {
-		r.info("this system has none of the walls that we know")
-		return
-	}
-	if w.Landlock == 0 || !w.Seccomp {
-		r.info("this kernel lacks a wall: Landlock interface %d, seccomp %v", w.Landlock, w.Seccomp)
+	wanted := slices.ContainsFunc(d.cfg().AgentList(), func(a config.ResolvedAgent) bool { return a.SandboxMode != "off" })
+	walls := sandbox.Probe()
+	switch err := walls.Err(); {
+	case err != nil && wanted:
+		r.warn(d.Command("sandbox check"), "sandboxed sessions cannot run programs: %v", err)
+	case err != nil:
+		r.info("%v", err)
 	}
 	if f, err := d.facts(); err == nil && d.instance().running && !f.NoNewPrivs {
 		r.info("the gateway could still gain privileges: no_new_privs is off")
 	}
-	r.fact("Landlock interface %d, seccomp, no new privileges", w.Landlock)
+	names := make([]string, len(walls))
+	for i, l := range walls {
+		names[i] = l.Name
+	}
+	r.fact("walls tried from inside: %s", strings.Join(names, ", "))
 }
 
 func (d *patient) clock(r *result) {

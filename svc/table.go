@@ -82,6 +82,12 @@ func commands() []Command {
 		{Path: "sessions reset", Args: "SESSION", Doc: session("Begin a session anew."), Flags: clientFlags(), Run: sessionsReset},
 		{Path: "sessions delete", Args: "SESSION", Doc: session("Delete a session; its transcript is kept aside."), Flags: clientFlags(), Run: sessionsDelete},
 		{Path: "models list", Aliases: []string{"models"}, Doc: "List the models that turns may use.", Flags: clientFlags(), Run: modelsList},
+		{Path: "sandbox check", Aliases: []string{"sandbox", "sandbox explain"}, Doc: "Try each wall that tools run behind; the exit code says whether all stand.", Flags: []Flag{json}, Run: sandboxCheck},
+
+		{Path: "approvals list", Aliases: []string{"approvals"}, Doc: "List the programs that wait for a person's decision, with all that it is bound to.", Flags: clientFlags(), Run: approvalsList},
+		{Path: "approvals approve", Args: "ID", Doc: "Let a program run, once.",
+			Flags: clientFlags(Flag{Name: "always", Doc: "Also whenever the very same is asked for again: program, arguments, environment, directory and files."}), Run: approvalsApprove},
+		{Path: "approvals deny", Args: "ID", Doc: "Do not let a program run.", Flags: clientFlags(), Run: approvalsDeny},
 
 		{Path: "doctor", Aliases: []string{"gateway doctor"}, Doc: "Examine the gateway and what it depends on; the exit code says whether something is wrong. Nothing is changed without --fix.",
 			Flags: []Flag{json, system, {Name: "fix", Aliases: []string{"repair"}, Doc: "Mend what can be mended safely, say what was done, and look again."},

@@ -89,9 +89,17 @@ type Status struct {
 	ChannelSummary     []string        `json:"channelSummary"`
 	QueuedSystemEvents []string        `json:"queuedSystemEvents"`
 	Sessions           StatusSessions  `json:"sessions"`
+	Sandbox            []SandboxLayer  `json:"sandbox,omitempty"`
 	Config             *StatusConfig   `json:"config,omitempty"`
 	Connections        int             `json:"connections"` // clients past their hello, the asking one included
 	Runs               int             `json:"runs"`        // turns running or queued
+}
+
+// SandboxLayer is one of the walls that tools run behind, as it was tried on this host.
+type SandboxLayer struct {
+	Name   string `json:"name"`
+	On     bool   `json:"on"`
+	Detail string `json:"detail"` // what was tried, or why it is off
 }
 
 // StatusConfig says whether the running configuration is the one in the file.

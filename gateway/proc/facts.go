@@ -15,9 +15,3 @@ type Facts struct {
 	Processes    int64
 	Memory       int64 // of its control group and those above
 }
-
-// Walls are the layers that this kernel has for confining processes.
-type Walls struct {
-	Landlock int // version of its interface; 0 = none, or switched off
-	Seccomp  bool
-}

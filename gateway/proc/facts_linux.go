@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // Look tells the facts of a process of this user, from /proc/PID (proc(5)).
@@ -74,14 +72,4 @@ func memoryLimit(pid int) int64 {
 		}
 	}
 	return least
-}
-
-// KernelWalls asks the kernel what it has (landlock_create_ruleset(2), seccomp(2)).
-func KernelWalls() (Walls, error) {
-	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
-	if errno != 0 {
-		abi = 0
-	}
-	_, err := unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0)
-	return Walls{Landlock: int(abi), Seccomp: err == nil}, nil
 }

@@ -35,6 +35,10 @@ func (h Holder) String() string {
 	return fmt.Sprintf("pid %d (%s)", h.PID, h.Name)
 }
 
+// PortName is what a process calls itself that serves a port and lets nobody
+// look at its descriptors; the kernel keeps 15 bytes.
+func PortName(port int) string { return "openclaw:" + strconv.Itoa(port) }
+
 // Holders finds who listens on the TCP ports from first to last, on whatever
 // address, in the order of ports.
 func Holders(first, last int) ([]Holder, error) {

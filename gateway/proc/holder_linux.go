@@ -17,8 +17,10 @@ import (
 )
 
 // findHolders finds the listeners on TCP ports in /proc alone (proc(5)): their
-// sockets by port, then whose descriptors those are. Of other users' processes
-// only the user is known.
+// sockets by port, then whose descriptors those are. A gateway's cannot be seen
+// (it is not dumpable): it is the process of the socket's user that is named
+// after the port, which is its own word. Of other users' processes only the
+// user is known.
 func findHolders(first, last int) ([]Holder, error) {
 	sockets := map[string]Holder{} // by inode, with port and user
 	for _, name := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
@@ -44,7 +46,7 @@ func findHolders(first, last int) ([]Holder, error) {
 		if err != nil {
 			continue
 		}
-		for _, h := range heldSockets(dir, sockets) {
+		for _, h := range heldSockets(pid, dir, sockets) {
 			h.PID, h.Name = pid, processName(pid)
 			named[h.Port] = true
 			out = append(out, h)
@@ -76,10 +78,20 @@ func listeningSockets(table []byte, first, last int, into map[string]Holder) {
 }
 
 // heldSockets returns those of the sockets that a process has open.
-func heldSockets(dir string, sockets map[string]Holder) (out []Holder) {
+func heldSockets(pid int, dir string, sockets map[string]Holder) (out []Holder) {
 	fds, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrPermission) {
+		name := processName(pid)
+		_, uid, err := procStatus(pid)
+		for _, h := range sockets {
+			if err == nil && uid == h.UID && name == PortName(h.Port) {
+				out = append(out, h)
+			}
+		}
+		return out
+	}
 	if err != nil {
-		return nil // gone, or another user's
+		return nil // gone
 	}
 	for _, fd := range fds {
 		link, err := os.Readlink(filepath.Join(dir, fd.Name()))

@@ -52,6 +52,7 @@ func Open(path string) (*Dir, error) {
 		return nil, err
 	}
 	top.sweep()
+	top.removeTree(tempDirs)
 	return &Dir{path: path, top: top, lock: lock, agents: map[string]*agentSlot{}}, nil
 }
 

@@ -6,7 +6,8 @@
 // reads what a model sent into it. policy.go is the one place that decides
 // which rows a call can reach. workspace.go is the one door to files; file.go,
 // edit.go and grep.go go through it. session.go answers about sessions and the
-// gateway itself.
+// gateway itself. exec.go settles what a program may be and do, approval.go has
+// people decide, process.go runs it, and sandbox builds the walls around it.
 package tool
 
 import (
@@ -21,6 +22,7 @@ import (
 	"unicode/utf8"
 
 	"openclaw/gateway/store"
+	"openclaw/gateway/tool/sandbox"
 	"openclaw/reload/config"
 )
 
@@ -51,6 +53,8 @@ type Options struct {
 	Dir      *store.Dir
 	Log      *slog.Logger
 	Sessions Sessions
+	Hidden   []string       // files and directories, beside Dir, that no program may see
+	Ask      func(Approval) // tells clients that a decision is wanted; may be nil
 }
 
 // Tools runs tools. Its methods may be called from any goroutine.
@@ -63,19 +67,26 @@ type Tools struct {
 	mu     sync.Mutex
 	closed bool
 
+	approvals approvals
+	programs  programs
+	layers    func() sandbox.Layers // probed once
+
 	writing sync.Mutex // held while a file is read, changed and put in its place
 }
 
 // New returns Tools. It starts nothing.
 func New(o Options) *Tools {
-	t := &Tools{Options: o}
+	t := &Tools{Options: o, layers: sync.OnceValue(sandbox.Probe)}
 	t.ctx, t.cancel = context.WithCancelCause(context.Background())
 	return t
 }
 
 var errClosed = errors.New("the gateway is shutting down")
 
-// Close cancels the calls that run and refuses others. It returns when they
+// Layers are the walls of the sandbox as this host has them.
+func (t *Tools) Layers() sandbox.Layers { return t.layers() }
+
+// Close cancels the calls and ends the programs that run, and refuses others. It returns when they
 // are over, or when ctx ends, with its cause.
 func (t *Tools) Close(ctx context.Context) error {
 	t.mu.Lock()
@@ -166,6 +177,7 @@ const maxOutput = 256 << 10
 type call struct {
 	*Tools
 	Scope
+	set    *Set
 	id     string
 	update func(partial string)
 }
@@ -204,7 +216,7 @@ func (s *Set) Call(ctx context.Context, id, name string, args json.RawMessage, u
 	if update == nil {
 		update = func(string) {}
 	}
-	res, err := r.run(ctx, &call{t, s.scope, id, update}, args)
+	res, err := r.run(ctx, &call{t, s.scope, s, id, update}, args)
 	if err != nil {
 		return failed(err)
 	}
@@ -218,7 +230,7 @@ func (s *Set) Check(name string, args json.RawMessage) error {
 	if r == nil {
 		return fmt.Errorf("there is no tool %q here", clip(name, 64))
 	}
-	return r.check(&call{s.tools, s.scope, "", nil}, args)
+	return r.check(&call{s.tools, s.scope, s, "", nil}, args)
 }
 
 // failed is the result of a call that failed.

@@ -323,6 +323,10 @@ func TestEveryKey(t *testing.T) {
 		"models.providers.*.models[].input": {`["text","image"]`},
 		"models.providers.*.headers":        {`{"X-Key":"v"}`},
 		"session.mainKey":                   {`"home"`},
+		"tools.exec.allow":                  {`["/bin/true","/usr/bin/env"]`, `[]`},
+		"agents.list[].tools.exec.allow":    {`["/bin/true"]`},
+		"tools.exec.env":                    {`["CI","MY_FLAG"]`, `[]`},
+		"agents.list[].tools.exec.env":      {`["CI"]`},
 	}
 	for _, k := range Keys() {
 		good, bad := special[k.Path], []string{`null`, `[[]]`, `{"a":1}`}

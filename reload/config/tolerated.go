@@ -37,11 +37,15 @@ var elsewhere = [...]struct{ section, keys string }{
 	{"models.providers.*.models[].cost", "tieredPricing"},
 	{"tools", toolsElsewhere},
 	{"agents.list[].tools", toolsElsewhere},
+	{"tools.exec", execElsewhere},
+	{"agents.list[].tools.exec", execElsewhere},
 	{"session", "agentToAgent dmScope heartbeatIdleMinutes identityLinks idleMinutes maintenance parentFork* reset* sendPolicy sharedTranscript* store " +
 		"threadBindings typing* writeLock"},
 }
 
-const toolsElsewhere = "agentToAgent bash codeMode elevated exec experimental fs links loopDetection media message sandbox sessions* subagents toolSearch toolsBySender web"
+const toolsElsewhere = "agentToAgent bash codeMode elevated experimental fs links loopDetection media message sandbox sessions* subagents toolSearch toolsBySender web"
+
+const execElsewhere = "applyPatch ask cleanupMs commandHighlighting host node notify* pathPrepend reviewer safeBin* security strictInlineEval"
 
 const sandboxElsewhere = "backend browser docker perSession prune scope sessionToolsVisibility ssh workspaceAccess workspaceRoot"
 

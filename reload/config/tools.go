@@ -13,6 +13,7 @@ type Tools struct {
 	AlsoAllow  []string             `key:"alsoAllow" reload:"hot" doc:"Tools and groups that are added to the profile."`
 	Deny       []string             `key:"deny" reload:"hot" doc:"Tools and groups taken away again; this wins over everything else."`
 	ByProvider map[string]ToolRules `key:"byProvider"`
+	Exec       Exec                 `key:"exec"`
 }
 
 // ToolRules narrow a policy further while a model provider, or one of its models, is in use.
@@ -161,6 +162,7 @@ func (b *binder) checkTools(c *Config) {
 	}
 	policy := func(path string, t *Tools) {
 		rules(path, ToolRules{"", t.Allow, t.AlsoAllow, t.Deny})
+		b.checkExec(path+".exec", &t.Exec)
 		for _, id := range sortedKeys(t.ByProvider) {
 			at := joinKey(path+".byProvider", id)
 			if provider, _, _ := strings.Cut(id, "/"); !slices.Contains(b.providers, provider) && !slices.Contains(strings.Fields(builtOutside), provider) {

@@ -5,8 +5,8 @@
 // and a handler. args.go derives the JSON Schema from the argument type and
 // reads what a model sent into it. policy.go is the one place that decides
 // which rows a call can reach. workspace.go is the one door to files; file.go,
-// edit.go and grep.go go through it. session.go answers about sessions and the
-// gateway itself.
+// edit.go and grep.go go through it. web.go gets pages, by way of the package
+// fetch. session.go answers about sessions and the gateway itself.
 package tool
 
 import (
@@ -21,6 +21,7 @@ import (
 	"unicode/utf8"
 
 	"openclaw/gateway/store"
+	"openclaw/gateway/tool/fetch"
 	"openclaw/reload/config"
 )
 
@@ -56,6 +57,7 @@ type Options struct {
 // Tools runs tools. Its methods may be called from any goroutine.
 type Tools struct {
 	Options
+	web    *fetch.Client
 	ctx    context.Context // ends with Close
 	cancel context.CancelCauseFunc
 	calls  sync.WaitGroup
@@ -68,7 +70,7 @@ type Tools struct {
 
 // New returns Tools. It starts nothing.
 func New(o Options) *Tools {
-	t := &Tools{Options: o}
+	t := &Tools{Options: o, web: fetch.New()}
 	t.ctx, t.cancel = context.WithCancelCause(context.Background())
 	return t
 }

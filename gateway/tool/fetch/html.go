@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html"
 	"net/url"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -158,7 +159,7 @@ var (
 	double = set("blockquote dl h1 h2 h3 h4 h5 h6 hr ol p pre table ul")
 	// ends are the elements that a start tag ends where they were left open,
 	// beside p, which every block ends; beyond within it ends none.
-	ends   = map[string]string{"li": "li", "dt": "dt dd", "dd": "dt dd", "tr": "tr td th", "td": "td th", "th": "td th"}
+	ends   = map[string][]string{"li": {"li"}, "dt": {"dt", "dd"}, "dd": {"dt", "dd"}, "tr": {"tr", "td", "th"}, "td": {"td", "th"}, "th": {"td", "th"}}
 	within = set("ul ol dl table")
 )
 
@@ -221,8 +222,12 @@ func (r *reader) text(s string) {
 
 func (r *reader) start(t tag) {
 	if single[t.name] || double[t.name] {
-		for i := len(r.stack) - 1; i > 0 && !within[r.stack[i].name]; i-- {
-			if n := r.stack[i].name; n == "p" || strings.Contains(" "+ends[t.name]+" ", " "+n+" ") {
+		left := r.open["p"]
+		for _, n := range ends[t.name] {
+			left += r.open[n]
+		}
+		for i := len(r.stack) - 1; i > 0 && left > 0 && !within[r.stack[i].name]; i-- {
+			if n := r.stack[i].name; n == "p" || slices.Contains(ends[t.name], n) {
 				r.pop(i)
 			}
 		}

@@ -143,7 +143,7 @@ func FuzzReadable(f *testing.F) {
 	f.Add(`<title>t</title><ol><li><a href="x">y<pre>z</a></pre><td hidden>q`, false)
 	f.Fuzz(func(t *testing.T, src string, xml bool) {
 		const most = 1000
-		title, text, cut := readable(src, here, most, xml)
+		_, text, cut := readable(src, here, most, xml)
 		if len(text) > most+len(src)*3+2*maxLink+1000 || cut && len(text) <= most {
 			t.Errorf("%d bytes of %d, cut %v", len(text), len(src), cut)
 		}
@@ -152,6 +152,5 @@ func FuzzReadable(f *testing.F) {
 		if utf8.RuneCountInString(p.Text) > most || !utf8.ValidString(p.String()) || strings.Count(p.String(), marker) != 2 {
 			t.Errorf("%q", p.String())
 		}
-		_ = title
 	})
 }

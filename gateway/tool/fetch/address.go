@@ -18,7 +18,7 @@ var (
 	names = regexp.MustCompile(`^([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]$`)
 	// apart are domains that are not the public DNS's (RFC 6761, 6762, 7686,
 	// 8375, 9476, and ICANN's internal).
-	apart = regexp.MustCompile(`\.(alt|arpa|internal|invalid|local|localhost|onion|test)$`)
+	apart = regexp.MustCompile(`(^|\.)(alt|arpa|internal|invalid|local|localhost|onion|test)$`)
 )
 
 // target reads an address, relative to base if there is one, into one form: a
@@ -57,9 +57,6 @@ func (c *Client) target(base *url.URL, raw string) (*url.URL, error) {
 			port = 0
 		}
 	}
-	if !c.allowPort(port) {
-		return nil, refuse("only ports 80 and 443 are fetched from")
-	}
 	host := strings.ToLower(u.Hostname())
 	addr, err := netip.ParseAddr(host)
 	switch {
@@ -68,10 +65,13 @@ func (c *Client) target(base *url.URL, raw string) (*url.URL, error) {
 			return nil, errNotPublic
 		}
 		host = addr.Unmap().String()
-	case !names.MatchString(host) || len(host) > 253:
-		return nil, refuse("the host is neither a public name, written in ASCII (xn--…) with its domain, nor an IP address in its usual form")
 	case apart.MatchString(host):
 		return nil, errNotPublic
+	case !names.MatchString(host) || len(host) > 253:
+		return nil, refuse("the host is neither a public name, written in ASCII (xn--…) with its domain, nor an IP address in its usual form")
+	}
+	if !c.allowPort(port) {
+		return nil, refuse("only ports 80 and 443 are fetched from")
 	}
 	clean := &url.URL{Scheme: u.Scheme, Host: host, Path: u.Path, RawPath: u.RawPath, RawQuery: ascii(u.RawQuery)}
 	if strings.Contains(host, ":") {

@@ -166,7 +166,8 @@ var (
 type element struct {
 	name  string
 	hides bool
-	n     int // items of a list, cells of a row
+	wall  bool // see within
+	n     int  // items of a list, cells of a row
 }
 
 type reader struct {
@@ -226,7 +227,7 @@ func (r *reader) start(t tag) {
 		for _, n := range ends[t.name] {
 			left += r.open[n]
 		}
-		for i := len(r.stack) - 1; i > 0 && left > 0 && !within[r.stack[i].name]; i-- {
+		for i := len(r.stack) - 1; i > 0 && left > 0 && !r.stack[i].wall; i-- {
 			if n := r.stack[i].name; n == "p" || slices.Contains(ends[t.name], n) {
 				r.pop(i)
 			}
@@ -247,7 +248,7 @@ func (r *reader) start(t tag) {
 	case hides:
 		r.hidden++
 	}
-	r.stack = append(r.stack, element{name: t.name, hides: hides})
+	r.stack = append(r.stack, element{name: t.name, hides: hides, wall: within[t.name]})
 	r.open[t.name]++
 }
 

@@ -49,12 +49,11 @@ func (p *Page) String() string {
 
 // fill sets the text of a page from its body, chars characters at most.
 func (p *Page) fill(raw []byte, charset string, base *url.URL, chars int) {
-	text := decode(raw, charset, strings.HasSuffix(p.Type, "html") || strings.HasSuffix(p.Type, "xml") || strings.HasSuffix(p.Type, "html+xml"))
+	text := decode(raw, charset, strings.HasSuffix(p.Type, "html") || strings.HasSuffix(p.Type, "xml"))
 	if p.Type == "text/html" || p.Type == "application/xhtml+xml" {
 		p.Title, text, p.Cut = readable(text, base, 4*chars, p.Type != "text/html")
 		p.Title, _ = clip(clean(p.Title), 300)
 	}
-	// Of a long text of little worth no more is looked at than could be shown.
 	text, cut := clip(clean(text), chars)
 	p.Text, p.Cut = strings.TrimSpace(text), p.Cut || cut
 }

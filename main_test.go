@@ -31,7 +31,8 @@ var imports = map[string][]string{
 	"reload":               {"reload/config"},
 	"gateway/proc":         {},
 	"gateway/store":        {},
-	"gateway/tool":         {"gateway/store", "gateway/tool/sandbox", "reload/config"},
+	"gateway/tool":         {"gateway/store", "gateway/tool/fetch", "gateway/tool/sandbox", "reload/config"},
+	"gateway/tool/fetch":   {},
 	"gateway/tool/sandbox": {},
 	"gateway/agent":        {"gateway/store", "gateway/tool", "reload/config"},
 	"gateway":              {"gateway/agent", "gateway/proc", "gateway/store", "gateway/tool", "reload", "reload/config", "wire"},
@@ -62,11 +63,12 @@ var chokepoints = []chokepoint{
 		"gateway/activation.go", // sockets that a supervisor opened
 	}},
 	{"dialer", []string{"net.Dial", "net.DialTCP", "net.DialTimeout", "net.DialUnix", "net.Dialer", "crypto/tls.Dial", "crypto/tls.Client", "net/http.Get", "net/http.Post", "net/http.Head", "net/http.DefaultClient", "net/http.DefaultTransport", "net/http.Client", "net/http.Transport"}, []string{
-		"wire/dial.go",          // the CLI and other WebSocket clients
-		"gateway/agent/dial.go", // model providers
-		"gateway/holder.go",     // asks the holder of our port whether it is a gateway
-		"gateway/notify.go",     // NOTIFY_SOCKET, where the supervisor is told how we fare
-		"gateway/watchdog.go",   // asks our own port whether it answers
+		"wire/dial.go",               // the CLI and other WebSocket clients
+		"gateway/agent/dial.go",      // model providers
+		"gateway/tool/fetch/dial.go", // pages for web_fetch, of public hosts only
+		"gateway/holder.go",          // asks the holder of our port whether it is a gateway
+		"gateway/notify.go",          // NOTIFY_SOCKET, where the supervisor is told how we fare
+		"gateway/watchdog.go",        // asks our own port whether it answers
 	}},
 	{"spawner", []string{"os/exec.Command", "os/exec.CommandContext", "os.StartProcess", "syscall.ForkExec", "syscall.StartProcess", "syscall.Exec", "golang.org/x/sys/unix.Exec", "golang.org/x/sys/unix.ForkExec"}, []string{
 		"gateway/proc/holder_other.go",        // lsof, by absolute path

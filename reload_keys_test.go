@@ -150,7 +150,10 @@ func toolCases() []keyCase {
 		}
 		cases = append(cases, keyCase{key: section + ".alsoAllow", to: []any{"gateway"}, see: see})
 	}
-	return cases
+	for key, to := range map[string]any{"maxChars": 1000, "maxResponseBytes": 1000, "timeoutSeconds": 1, "maxRedirects": 0} { // an effect takes the internet
+		cases = append(cases, keyCase{key: "tools.web.fetch." + key, to: to, see: shows("config.get", fmt.Sprintf(`"%s":%v`, key, to))})
+	}
+	return append(cases, keyCase{key: "tools.web.fetch.enabled", to: false, see: tools("read", "web_fetch")})
 }
 
 // execCases change how programs are run, in general and for one agent.

@@ -24,6 +24,7 @@ func effective(cfg *config.Config, s *Scope) []*row {
 			permits(config.ToolRules{Allow: own.Allow, Deny: own.Deny}, "full", r.Name) &&
 			permitsWith(cfg.Tools.ByProvider, s.Provider, r.Name) &&
 			permitsWith(own.ByProvider, s.Provider, r.Name) &&
+			(r.Name != webFetchName || cfg.Tools.Web.Fetch.Enabled) &&
 			(s.Parent == nil || s.Parent.Has(r.Name)) &&
 			(!s.HTTP || permitsHTTP(&cfg.Gateway.Tools, r))
 		if ok {

@@ -147,7 +147,7 @@ func TestMonotone(t *testing.T) {
 	some := 0
 	for range rounds {
 		cfg := config.Default()
-		cfg.Tools = policy()
+		cfg.Tools.Tools = policy()
 		cfg.Gateway.Tools = config.HTTPTools{Allow: list(), Deny: list()}
 		s := scope(nil)
 		have := effective(cfg, s)

@@ -5,9 +5,10 @@
 // and a handler. args.go derives the JSON Schema from the argument type and
 // reads what a model sent into it. policy.go is the one place that decides
 // which rows a call can reach. workspace.go is the one door to files; file.go,
-// edit.go and grep.go go through it. session.go answers about sessions and the
-// gateway itself. exec.go settles what a program may be and do, approval.go has
-// people decide, process.go runs it, and sandbox builds the walls around it.
+// edit.go and grep.go go through it. web.go gets pages, by way of the package
+// fetch. session.go answers about sessions and the gateway itself. exec.go
+// settles what a program may be and do, approval.go has people decide,
+// process.go runs it, and sandbox builds the walls around it.
 package tool
 
 import (
@@ -22,6 +23,7 @@ import (
 	"unicode/utf8"
 
 	"openclaw/gateway/store"
+	"openclaw/gateway/tool/fetch"
 	"openclaw/gateway/tool/sandbox"
 	"openclaw/reload/config"
 )
@@ -60,6 +62,7 @@ type Options struct {
 // Tools runs tools. Its methods may be called from any goroutine.
 type Tools struct {
 	Options
+	web    *fetch.Client
 	ctx    context.Context // ends with Close
 	cancel context.CancelCauseFunc
 	calls  sync.WaitGroup
@@ -76,7 +79,7 @@ type Tools struct {
 
 // New returns Tools. It starts nothing.
 func New(o Options) *Tools {
-	t := &Tools{Options: o, layers: sync.OnceValue(sandbox.Probe)}
+	t := &Tools{Options: o, layers: sync.OnceValue(sandbox.Probe), web: fetch.New()}
 	t.ctx, t.cancel = context.WithCancelCause(context.Background())
 	return t
 }

@@ -48,7 +48,10 @@ func (c *call) workspace() (*workspace, error) {
 // holds reports whether the directory inner is dir or lies in it, by whatever names.
 func holds(dir, inner string) bool {
 	outer, err := os.Stat(dir)
-	if inner, err = filepath.EvalSymlinks(inner); err != nil || outer == nil {
+	if err != nil {
+		return false
+	}
+	if inner, err = filepath.EvalSymlinks(inner); err != nil {
 		return false
 	}
 	for ; ; inner = filepath.Dir(inner) {

@@ -75,7 +75,7 @@ func (b *binder) object(path, pattern string, n *Node, v reflect.Value) {
 	if n.Kind != Object {
 		for _, f := range fields {
 			if f.short && n.Kind == String {
-				b.leaf(path, joinKey(pattern, f.key), n, v.Field(f.index), &f)
+				b.leaf(path, joinKey(pattern, f.key), n, v.FieldByIndex(f.index), &f)
 				return
 			}
 		}
@@ -85,7 +85,7 @@ func (b *binder) object(path, pattern string, n *Node, v reflect.Value) {
 	for _, m := range n.Members {
 		at, canonical := joinKey(path, m.Key), joinKey(pattern, m.Key)
 		if f := findField(fields, m.Key); f != nil {
-			b.value(at, canonical, m.Value, v.Field(f.index), f)
+			b.value(at, canonical, m.Value, v.FieldByIndex(f.index), f)
 		} else if !isAlias(canonical) && !b.tolerated(at, pattern, &m) {
 			b.unknown(at, &m, fields, pattern == "")
 		}
@@ -114,7 +114,7 @@ func (b *binder) aliased(root *Node, v reflect.Value) {
 		}
 		section := v
 		for _, key := range strings.Split(a.same, ".") {
-			section = section.Field(findField(fieldsOf(section.Type()), key).index)
+			section = section.FieldByIndex(findField(fieldsOf(section.Type()), key).index)
 		}
 		b.object(a.key, a.same, n, section)
 		if other := lookup(root, a.same); other != nil {

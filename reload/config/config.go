@@ -27,12 +27,12 @@ package config
 //
 // A value of Config is never changed once Load has returned it.
 type Config struct {
-	Gateway Gateway `key:"gateway"`
-	Logging Logging `key:"logging"`
-	Agents  Agents  `key:"agents"`
-	Models  Models  `key:"models"`
-	Tools   Tools   `key:"tools"`
-	Session Session `key:"session"`
+	Gateway Gateway  `key:"gateway"`
+	Logging Logging  `key:"logging"`
+	Agents  Agents   `key:"agents"`
+	Models  Models   `key:"models"`
+	Tools   AllTools `key:"tools"`
+	Session Session  `key:"session"`
 }
 
 // Gateway is the daemon itself: where it listens, who may talk to it, and how much.

@@ -40,7 +40,7 @@ func (d *differ) add(path string, class Class) { d.changes = append(d.changes, C
 
 func (d *differ) fields(path string, old, new reflect.Value) {
 	for _, f := range fieldsOf(old.Type()) {
-		at, o, n := joinKey(path, f.key), old.Field(f.index), new.Field(f.index)
+		at, o, n := joinKey(path, f.key), old.FieldByIndex(f.index), new.FieldByIndex(f.index)
 		switch shapeOf(f.typ) {
 		case shapeStruct:
 			d.fields(at, o, n)
@@ -101,7 +101,7 @@ func listOf(v reflect.Value) (k keyed, ok bool) {
 	k.values = map[string]reflect.Value{}
 	id := findField(fieldsOf(v.Type().Elem()), "id")
 	for i := range v.Len() {
-		key := v.Index(i).Field(id.index).String()
+		key := v.Index(i).FieldByIndex(id.index).String()
 		if _, twice := k.values[key]; twice || key == "" {
 			return k, false
 		}

@@ -22,7 +22,7 @@ func WithHot(running, next *Config) *Config {
 
 func mix(dst, running, next reflect.Value) {
 	for _, f := range fieldsOf(dst.Type()) {
-		to, r, n := dst.Field(f.index), running.Field(f.index), next.Field(f.index)
+		to, r, n := dst.FieldByIndex(f.index), running.FieldByIndex(f.index), next.FieldByIndex(f.index)
 		waits := f.class == Restart
 		d := &differ{}
 		switch shapeOf(f.typ) {

@@ -169,7 +169,7 @@ func TestDiffEveryKey(t *testing.T) {
 func disturb(v reflect.Value, path string) {
 	head, rest, more := strings.Cut(path, ".")
 	head, isList := strings.CutSuffix(head, "[]")
-	v = v.Field(findField(fieldsOf(v.Type()), head).index)
+	v = v.FieldByIndex(findField(fieldsOf(v.Type()), head).index)
 	if isList {
 		v = v.Index(0)
 	}

@@ -67,7 +67,7 @@ func appendValue(dst []byte, v reflect.Value, redact bool) []byte {
 	dst = append(dst, '{')
 	n := 0
 	for _, f := range fieldsOf(v.Type()) {
-		fv := v.Field(f.index)
+		fv := v.FieldByIndex(f.index)
 		if !shown(fv, &f) {
 			continue
 		}
@@ -82,7 +82,7 @@ func shown(v reflect.Value, f *field) bool {
 	switch shapeOf(f.typ) {
 	case shapeStruct:
 		for _, inner := range fieldsOf(f.typ) {
-			if shown(v.Field(inner.index), &inner) {
+			if shown(v.FieldByIndex(inner.index), &inner) {
 				return true
 			}
 		}
@@ -128,7 +128,7 @@ func (c *Config) Get(path string) ([]byte, error) {
 		case shapeStruct:
 			fields := fieldsOf(v.Type())
 			if f := findField(fields, key); f != nil {
-				next = v.Field(f.index)
+				next = v.FieldByIndex(f.index)
 				set = shown(next, f)
 			}
 			for _, f := range fields {

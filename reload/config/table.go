@@ -28,7 +28,7 @@ func (c Class) rank() int {
 
 // field is one tagged field of the table.
 type field struct {
-	index           int
+	index           []int // for FieldByIndex
 	typ             reflect.Type
 	key, doc, why   string
 	def             string
@@ -41,17 +41,24 @@ type field struct {
 
 // fieldsOf reads the tags of a struct of the table.
 func fieldsOf(t reflect.Type) []field {
-	fields := make([]field, t.NumField())
-	for i := range fields {
+	fields := make([]field, 0, t.NumField())
+	for i := range t.NumField() {
 		sf := t.Field(i)
-		f := field{index: i, typ: sf.Type, key: sf.Tag.Get("key"), doc: sf.Tag.Get("doc"), why: sf.Tag.Get("why"),
+		if sf.Anonymous { // its keys are the struct's own
+			for _, f := range fieldsOf(sf.Type) {
+				f.index = append([]int{i}, f.index...)
+				fields = append(fields, f)
+			}
+			continue
+		}
+		f := field{index: []int{i}, typ: sf.Type, key: sf.Tag.Get("key"), doc: sf.Tag.Get("doc"), why: sf.Tag.Get("why"),
 			min: sf.Tag.Get("min"), max: sf.Tag.Get("max"), class: Class(sf.Tag.Get("reload")),
 			required: sf.Tag.Get("required") == "true", short: sf.Tag.Get("short") == "true"}
 		f.def, f.hasDefault = sf.Tag.Lookup("default")
 		if words := sf.Tag.Get("oneof"); words != "" {
 			f.oneOf = strings.Split(words, ",")
 		}
-		fields[i] = f
+		fields = append(fields, f)
 	}
 	return fields
 }
@@ -142,7 +149,7 @@ func Default() *Config {
 
 func setDefaults(v reflect.Value) {
 	for _, f := range fieldsOf(v.Type()) {
-		fv := v.Field(f.index)
+		fv := v.FieldByIndex(f.index)
 		if fv.Kind() == reflect.Struct && f.typ != reflect.TypeFor[Secret]() {
 			setDefaults(fv)
 		} else if f.hasDefault {

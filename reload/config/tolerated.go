@@ -36,14 +36,16 @@ var elsewhere = [...]struct{ section, keys string }{
 	{"models.providers.*.models[]", "api baseUrl compat contextTokens headers mediaInput metadataSource params thinkingLevelMap"},
 	{"models.providers.*.models[].cost", "tieredPricing"},
 	{"tools", toolsElsewhere},
-	{"agents.list[].tools", toolsElsewhere},
+	{"agents.list[].tools", toolsElsewhere + " web"},
+	{"tools.web", "search"},
+	{"tools.web.fetch", "cacheTtlMinutes firecrawl maxCharsCap provider readability ssrfPolicy useTrustedEnvProxy userAgent"},
 	{"tools.exec", execElsewhere},
 	{"agents.list[].tools.exec", execElsewhere},
 	{"session", "agentToAgent dmScope heartbeatIdleMinutes identityLinks idleMinutes maintenance parentFork* reset* sendPolicy sharedTranscript* store " +
 		"threadBindings typing* writeLock"},
 }
 
-const toolsElsewhere = "agentToAgent bash codeMode elevated experimental fs links loopDetection media message sandbox sessions* subagents toolSearch toolsBySender web"
+const toolsElsewhere = "agentToAgent bash codeMode elevated experimental fs links loopDetection media message sandbox sessions* subagents toolSearch toolsBySender"
 
 const execElsewhere = "applyPatch ask cleanupMs commandHighlighting host node notify* pathPrepend reviewer safeBin* security strictInlineEval"
 

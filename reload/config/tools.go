@@ -16,6 +16,26 @@ type Tools struct {
 	Exec       Exec                 `key:"exec"`
 }
 
+// AllTools is the policy for all agents, and what its tools may do.
+type AllTools struct {
+	Tools
+	Web Web `key:"web"`
+}
+
+// Web is what tools may do on the web.
+type Web struct {
+	Fetch WebFetch `key:"fetch"`
+}
+
+// WebFetch bounds the tool web_fetch. Its keys are the product's.
+type WebFetch struct {
+	Enabled          bool `key:"enabled" default:"true" reload:"hot" doc:"Offer web_fetch to those whose policy has it."`
+	MaxChars         int  `key:"maxChars" default:"50000" min:"100" max:"60000" reload:"hot" doc:"Characters of a page that web_fetch shows; a call may ask for fewer."`
+	MaxResponseBytes int  `key:"maxResponseBytes" default:"2000000" min:"1000" max:"10000000" reload:"hot" doc:"Bytes of a page that are read, as sent and as unpacked; the rest is cut off."`
+	TimeoutSeconds   int  `key:"timeoutSeconds" default:"30" min:"1" max:"300" reload:"hot" doc:"Time web_fetch may take, in seconds, redirects and all."`
+	MaxRedirects     int  `key:"maxRedirects" default:"3" min:"0" max:"3" reload:"hot" doc:"Redirects that web_fetch follows."`
+}
+
 // ToolRules narrow a policy further while a model provider, or one of its models, is in use.
 type ToolRules struct {
 	Profile   string   `key:"profile" oneof:"minimal,coding,messaging,full" reload:"hot" doc:"Tools that turns with this provider, or provider/model, may use at most."`
@@ -171,7 +191,7 @@ func (b *binder) checkTools(c *Config) {
 			rules(at, t.ByProvider[id])
 		}
 	}
-	policy("tools", &c.Tools)
+	policy("tools", &c.Tools.Tools)
 	for i := range c.Agents.List {
 		policy(joinIndex("agents.list", i)+".tools", &c.Agents.List[i].Tools)
 	}

@@ -193,7 +193,11 @@ test("ws: the manual's connect, a turn in two answers, and its events", async ()
   const c = await connect();
   assert.equal(c.hello.ok, true);
   const { presence, health, stateVersion, uptimeMs, policy } = c.hello.payload;
-  assert.deepEqual([presence, health, policy.sandbox, policy.tools], ["available", "healthy", "non-main", ["exec", "read", "write"]]);
+  assert.deepEqual([presence, health, policy.sandbox], ["available", "healthy", "non-main"]);
+  c.call("t1", "tools.catalog", {});
+  const catalog = (await c.frame((f) => f.id === "t1")).payload.groups.flatMap((g) => g.tools);
+  assert.deepEqual(policy.tools.toSorted(), catalog.filter((t) => t.effective).map((t) => t.id).toSorted());
+  for (const name of ["read", "write", "edit", "grep"]) assert.ok(policy.tools.includes(name), name);
   assert.ok(Number.isInteger(stateVersion) && Number.isInteger(uptimeMs));
   c.call("a1", "agent", { message: "hello", agentId: "main", idempotencyKey: "k1" });
   assert.equal((await c.frame((f) => f.id === "a1")).payload.status, "accepted");

@@ -162,9 +162,6 @@ func providerHouse(t *testing.T) (*house, *fakeProvider) {
 			}
 			// Half of the time is for the first model, half for the second.
 			other := object{"id": id + "-else", "model": object{"primary": id + "/m", "fallbacks": []any{"plain-" + api + "/m"}}, "timeoutSeconds": 10}
-			if b.timeout > 0 {
-				other["timeoutSeconds"] = 3
-			}
 			agents = append(agents, alone, other)
 		}
 	}

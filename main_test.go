@@ -25,17 +25,18 @@ var update = flag.Bool("update", false, "rewrite golden files and the generated 
 // imports is the architecture: what each package may import of ours. A new
 // package or a new arrow is a changed line here.
 var imports = map[string][]string{
-	"":              {"gateway", "reload/config", "svc"},
-	"wire":          {},
-	"reload/config": {},
-	"reload":        {"reload/config"},
-	"gateway/proc":  {},
-	"gateway/store": {},
-	"gateway/tool":  {"gateway/store", "reload/config"},
-	"gateway/agent": {"gateway/store", "gateway/tool", "reload/config"},
-	"gateway":       {"gateway/agent", "gateway/proc", "gateway/store", "gateway/tool", "reload", "reload/config", "wire"},
-	"svc":           {"gateway/proc", "gateway/store", "reload/config", "svc/unit", "wire"},
-	"svc/unit":      {},
+	"":                {"gateway", "reload/config", "svc"},
+	"wire":            {},
+	"reload/config":   {},
+	"reload":          {"reload/config"},
+	"gateway/proc":    {},
+	"gateway/store":   {},
+	"gateway/tool":    {"gateway/store", "reload/config"},
+	"gateway/agent":   {"gateway/store", "gateway/tool", "reload/config"},
+	"gateway/channel": {"gateway/store", "reload/config"},
+	"gateway":         {"gateway/agent", "gateway/channel", "gateway/proc", "gateway/store", "gateway/tool", "reload", "reload/config", "wire"},
+	"svc":             {"gateway/proc", "gateway/store", "reload/config", "svc/unit", "wire"},
+	"svc/unit":        {},
 }
 
 // A chokepoint is a resource with one door: the identifiers that open it, and
@@ -58,20 +59,23 @@ var chokepoints = []chokepoint{
 		"gateway/activation.go", // sockets that a supervisor opened
 	}},
 	{"dialer", []string{"net.Dial", "net.DialTCP", "net.DialTimeout", "net.DialUnix", "net.Dialer", "crypto/tls.Dial", "crypto/tls.Client", "net/http.Get", "net/http.Post", "net/http.Head", "net/http.DefaultClient", "net/http.DefaultTransport", "net/http.Client", "net/http.Transport"}, []string{
-		"wire/dial.go",          // the CLI and other WebSocket clients
-		"gateway/agent/dial.go", // model providers
-		"gateway/holder.go",     // asks the holder of our port whether it is a gateway
-		"gateway/notify.go",     // NOTIFY_SOCKET, where the supervisor is told how we fare
-		"gateway/watchdog.go",   // asks our own port whether it answers
+		"wire/dial.go",                     // the CLI and other WebSocket clients
+		"gateway/agent/dial.go",            // model providers
+		"gateway/channel/telegram_dial.go", // the Bot API
+		"gateway/holder.go",                // asks the holder of our port whether it is a gateway
+		"gateway/notify.go",                // NOTIFY_SOCKET, where the supervisor is told how we fare
+		"gateway/watchdog.go",              // asks our own port whether it answers
 	}},
 	{"spawner", []string{"os/exec.Command", "os/exec.CommandContext", "os.StartProcess", "syscall.ForkExec", "syscall.StartProcess", "syscall.Exec", "golang.org/x/sys/unix.Exec", "golang.org/x/sys/unix.ForkExec"}, []string{
 		"gateway/proc/holder_other.go", // lsof, by absolute path
+		"gateway/channel/spawn.go",     // the programs of channels, as configured
 		"svc/spawn.go",                 // systemctl, loginctl, launchctl: root's, by absolute path
 	}},
 	{"exit", []string{"os.Exit", "log.Fatal", "log.Fatalf", "log.Fatalln"}, []string{"main.go"}},
 	{"JSON reader of what clients send", []string{"encoding/json.Unmarshal", "encoding/json.NewDecoder"}, []string{
-		"gateway/agent/", // what model providers answer
-		"gateway/store/", // our own files
+		"gateway/channel/", // what networks and channel programs send, and our own journal
+		"gateway/agent/",   // what model providers answer
+		"gateway/store/",   // our own files
 	}},
 	{"WebSocket library", []string{"golang.org/x/net/websocket.*"}, []string{
 		"wire/gate.go", "wire/conn.go", "wire/conn_read.go", "wire/conn_write.go", "wire/accept.go", "wire/dial.go",

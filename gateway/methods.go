@@ -36,6 +36,12 @@ func methodTable() []method {
 		rpc("sessions.compact", wire.ScopeAdmin, "Show models only the newest messages of a session from now on.", (*Gateway).sessionsCompact),
 		rpc("models.list", wire.ScopeRead, "The models that turns may use.", (*Gateway).modelsRPC),
 		rpc("tools.catalog", wire.ScopeRead, "The tools there are, by group, and which of them an agent's turns may call.", (*Gateway).toolsCatalog, inline),
+		rpc("send", wire.ScopeWrite, "Send a message to a chat; answers when the network has taken it.", (*Gateway).send),
+		rpc("message.action", wire.ScopeWrite, "The same in the form of newer clients; the one action is send.", (*Gateway).messageAction),
+		rpc("channels.status", wire.ScopeRead, "How each account of each chat network fares, by its last success.", (*Gateway).channelsStatus),
+		rpc("channels.logout", wire.ScopeAdmin, "Have a channel that links to an account unlink it.", (*Gateway).channelsLogout),
+		rpc("channels.pairing.list", wire.ScopePairing, "Senders who wait for leave to write, with their codes.", (*Gateway).pairingList),
+		rpc("channels.pairing.approve", wire.ScopePairing, "Give that leave to the sender who was told this code.", (*Gateway).pairingApprove),
 		rpc("usage.status", wire.ScopeRead, "Quotas at the model providers, where one tells them.", (*Gateway).usageStatus),
 		rpc("usage.cost", wire.ScopeRead, "Tokens and cost per day.", (*Gateway).usageCost),
 	}

@@ -47,6 +47,10 @@ type Turn struct {
 	Answer *store.Answer
 	After  string
 
+	// Resume is a turn for what was said before and has no answer, such as what a
+	// crash cut off: see Said. It has no Messages of its own.
+	Resume bool
+
 	Tools       []Tool // functions of the client: a turn that calls one ends with stopReason toolUse
 	ToolChoice  json.RawMessage
 	OneCall     bool   // at most one tool call in the answer

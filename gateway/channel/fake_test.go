@@ -179,7 +179,7 @@ func newRig(t testing.TB) *rig {
 	}
 	r := &rig{t: t, dir: dir, logs: &lockedBuffer{}}
 	t.Cleanup(func() {
-		r.set.Close()
+		r.set.Close(0)
 		dir.Close()
 	})
 	r.open(nil)

@@ -35,6 +35,7 @@ type Request struct {
 	Code    string `json:"code"`
 	Account string `json:"account"`
 	ID      string `json:"id"`
+	Chat    string `json:"chat"` // where the sender is told
 	Name    string `json:"name,omitempty"`
 	At      int64  `json:"at"` // milliseconds
 	told    time.Time
@@ -103,7 +104,7 @@ func (p *pairing) ask(account string, m *Inbound) (code string, tell bool, err e
 	for i := range b {
 		b[i] = codeLetters[b[i]%byte(len(codeLetters))] // 32 of them: no bias
 	}
-	r := Request{Code: string(b), Account: account, ID: m.From, Name: plain(m.Name, 64), At: now.UnixMilli(), told: now}
+	r := Request{Code: string(b), Account: account, ID: m.From, Chat: m.Chat, Name: plain(m.Name, 64), At: now.UnixMilli(), told: now}
 	next := p.state
 	next.Pending = append(pending, r)
 	if err := p.store(next); err != nil {

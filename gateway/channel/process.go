@@ -28,7 +28,7 @@ const (
 	helloTime       = 20 * time.Second
 	stopTime        = 5 * time.Second
 	pingEvery       = 15 * time.Second
-	maxIDs          = 512 // bytes of an id or a chat
+	maxIDs          = 128 // bytes of an id or a chat
 )
 
 // process is a program that connects a network, over the child protocol: one
@@ -435,6 +435,17 @@ func (p *process) Send(ctx context.Context, out Outbound) (Sent, error) {
 	case <-ctx.Done():
 		return Sent{}, fmt.Errorf("no word of the program: %w", context.Cause(ctx))
 	}
+}
+
+// logout has a child that links itself unlink.
+func (p *process) logout() error {
+	p.mu.Lock()
+	ok := p.login && p.out != nil
+	p.mu.Unlock()
+	if !ok || !p.say(&gatewayLine{Type: "logout"}) {
+		return fmt.Errorf("%w: the program does not run, or is not one that links", ErrNotLinked)
+	}
+	return nil
 }
 
 // Typing is told to the child, best effort.

@@ -152,11 +152,17 @@ func (s *Set) StopReceiving() {
 	}
 }
 
-// Close ends everything. What is not sent or answered waits for the next start.
-func (s *Set) Close() {
+// Close ends everything, after what can be sent within the margin. What is not
+// sent or answered then waits for the next start.
+func (s *Set) Close(margin time.Duration) {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
+	for end := time.Now().Add(margin); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if !slices.ContainsFunc(s.Status(), func(st Status) bool { return st.State == StateOpen && st.Queued > 0 }) {
+			break
+		}
+	}
 	for _, r := range s.all() {
 		r.end()
 	}
@@ -228,6 +234,19 @@ func (s *Set) Send(ctx context.Context, channel, account string, out Outbound) (
 	}
 }
 
+// Logout has an account that links itself unlink, and returns its id.
+func (s *Set) Logout(channel, account string) (string, error) {
+	a, err := s.find(channel, account)
+	if err != nil {
+		return "", err
+	}
+	p, ok := a.channel.(*process)
+	if !ok {
+		return "", fmt.Errorf("%s is not linked but has a token: take it out of the configuration: %w", a.name(), ErrUnknown)
+	}
+	return a.ID(), p.logout()
+}
+
 // Pending lists who waits for leave to write to a channel.
 func (s *Set) Pending(channel string) ([]Request, error) {
 	p, err := s.pairingOf(channel)
@@ -246,7 +265,7 @@ func (s *Set) Approve(channel, code string) (Request, error) {
 	r, err := p.approve(code)
 	if err == nil {
 		if a, e := s.find(channel, r.Account); e == nil {
-			err = errors.Join(a.Queue(Outbound{ID: "approved-" + r.Code, To: r.ID, Text: "You are approved. Say something."}, nil))
+			err = errors.Join(a.Queue(Outbound{ID: "approved-" + r.Code, To: r.Chat, Text: "You are approved. Say something."}, nil))
 		}
 	}
 	return r, err

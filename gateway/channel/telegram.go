@@ -31,7 +31,7 @@ type telegram struct {
 	root      string // of the API, without a slash at the end
 	token     string
 	maxFile   int64
-	transport *http.Transport
+	transport *transport
 	me        atomic.Pointer[tgUser]
 }
 

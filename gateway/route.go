@@ -45,7 +45,7 @@ func (g *Gateway) hear(_ context.Context, a *channel.Account, m channel.Inbound)
 		case answer != nil:
 			return said(answer.Content.String()), nil
 		case known:
-			t.Messages, t.Resume = nil, true
+			t.Messages, t.Resume = nil, source
 		}
 	}
 	run, err := g.agents.Start(context.Background(), t) // it outlives the connection

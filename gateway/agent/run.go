@@ -47,9 +47,10 @@ type Turn struct {
 	Answer *store.Answer
 	After  string
 
-	// Resume is a turn for what was said before and has no answer, such as what a
-	// crash cut off: see Said. It has no Messages of its own.
-	Resume bool
+	// Resume is the source of a message that was said before and has no answer,
+	// such as one that a crash cut off: see Said. The turn has no Messages of its
+	// own, and models are shown the conversation as far as that one.
+	Resume string
 
 	Tools       []Tool // functions of the client: a turn that calls one ends with stopReason toolUse
 	ToolChoice  json.RawMessage

@@ -66,10 +66,10 @@ type entry struct {
 func openJournal(dir *store.Dir, name string) (*journal, error) {
 	j := &journal{seen: map[string]bool{}}
 	var broken error
-	f, err := dir.OpenJournal("channels/"+name+".jsonl", journalLimit, func(line []byte) {
+	f, err := dir.OpenJournal("channels/"+name+".journal", journalLimit, func(line []byte) {
 		var e entry
 		if err := json.Unmarshal(line, &e); err != nil {
-			broken = fmt.Errorf("channels/%s.jsonl: a line cannot be read: %w", name, err)
+			broken = fmt.Errorf("channels/%s.journal: a line cannot be read: %w", name, err)
 			return
 		}
 		j.apply(&e)

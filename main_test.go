@@ -35,7 +35,8 @@ var imports = map[string][]string{
 	"gateway/tool/fetch":   {},
 	"gateway/tool/sandbox": {},
 	"gateway/agent":        {"gateway/store", "gateway/tool", "reload/config"},
-	"gateway":              {"gateway/agent", "gateway/proc", "gateway/store", "gateway/tool", "reload", "reload/config", "wire"},
+	"gateway/channel":      {"gateway/store", "reload/config"},
+	"gateway":              {"gateway/agent", "gateway/channel", "gateway/proc", "gateway/store", "gateway/tool", "reload", "reload/config", "wire"},
 	"svc":                  {"gateway/proc", "gateway/store", "gateway/tool/sandbox", "reload/config", "svc/unit", "wire"},
 	"svc/unit":             {},
 }
@@ -63,24 +64,27 @@ var chokepoints = []chokepoint{
 		"gateway/activation.go", // sockets that a supervisor opened
 	}},
 	{"dialer", []string{"net.Dial", "net.DialTCP", "net.DialTimeout", "net.DialUnix", "net.Dialer", "crypto/tls.Dial", "crypto/tls.Client", "net/http.Get", "net/http.Post", "net/http.Head", "net/http.DefaultClient", "net/http.DefaultTransport", "net/http.Client", "net/http.Transport"}, []string{
-		"wire/dial.go",               // the CLI and other WebSocket clients
-		"gateway/agent/dial.go",      // model providers
-		"gateway/tool/fetch/dial.go", // pages for web_fetch, of public hosts only
-		"gateway/holder.go",          // asks the holder of our port whether it is a gateway
-		"gateway/notify.go",          // NOTIFY_SOCKET, where the supervisor is told how we fare
-		"gateway/watchdog.go",        // asks our own port whether it answers
+		"wire/dial.go",                     // the CLI and other WebSocket clients
+		"gateway/agent/dial.go",            // model providers
+		"gateway/tool/fetch/dial.go",       // pages for web_fetch, of public hosts only
+		"gateway/channel/telegram_dial.go", // the Bot API
+		"gateway/holder.go",                // asks the holder of our port whether it is a gateway
+		"gateway/notify.go",                // NOTIFY_SOCKET, where the supervisor is told how we fare
+		"gateway/watchdog.go",              // asks our own port whether it answers
 	}},
 	{"spawner", []string{"os/exec.Command", "os/exec.CommandContext", "os.StartProcess", "syscall.ForkExec", "syscall.StartProcess", "syscall.Exec", "golang.org/x/sys/unix.Exec", "golang.org/x/sys/unix.ForkExec"}, []string{
 		"gateway/proc/holder_other.go",        // lsof, by absolute path
 		"svc/spawn.go",                        // systemctl, loginctl, launchctl: root's, by absolute path
 		"gateway/tool/sandbox/sandbox.go",     // every program that tools run, behind walls
 		"gateway/tool/sandbox/probe_linux.go", // what tries to outlive the walls
+		"gateway/channel/spawn.go",            // the programs of channels, as configured
 	}},
 	{"exit", []string{"os.Exit", "syscall.Exit", "golang.org/x/sys/unix.Exit", "log.Fatal", "log.Fatalf", "log.Fatalln"}, []string{"main.go", "gateway/tool/sandbox/keeper_linux.go"}},
 	{"JSON reader of what clients send", []string{"encoding/json.Unmarshal", "encoding/json.NewDecoder"}, []string{
 		"gateway/agent/",                // what model providers answer
 		"gateway/store/",                // our own files
 		"gateway/tool/approval_file.go", // the same, strictly where a client sends it
+		"gateway/channel/",              // what networks and channel programs send, and our own journal
 	}},
 	{"WebSocket library", []string{"golang.org/x/net/websocket.*"}, []string{
 		"wire/gate.go", "wire/conn.go", "wire/conn_read.go", "wire/conn_write.go", "wire/accept.go", "wire/dial.go",

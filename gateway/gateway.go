@@ -33,6 +33,7 @@ import (
 	"time"
 
 	"openclaw/gateway/agent"
+	"openclaw/gateway/channel"
 	"openclaw/gateway/store"
 	"openclaw/gateway/tool"
 	"openclaw/reload/config"
@@ -86,6 +87,7 @@ type Gateway struct {
 	logs      *logOutput
 	store     *store.Dir
 	agents    *agent.Agents
+	channels  *channel.Set
 	tools     *tool.Tools
 	hub       *hub
 	streams   *streams
@@ -207,6 +209,7 @@ func (g *Gateway) prepare(loaded *config.Loaded) error {
 		Sink: g.streams.sink, Dial: g.opts.Dial,
 		Tools: func(s tool.Scope) agent.Toolset { return g.tools.For(s) },
 	})
+	g.channels = channel.New(channel.Options{Dir: g.store, Log: g.log.With("sub", "channel"), Handle: g.hear, Dial: g.opts.Dial})
 	table := methodTable()
 	g.methods = make(map[string]*method, len(table))
 	for i := range table {
@@ -320,6 +323,7 @@ func (g *Gateway) Run(ctx context.Context) (next *Gateway, err error) {
 	tasks.start("hub", func(ctx context.Context) error { return g.hub.run(ctx, tick, g.health.refresh) })
 	tasks.start("configuration watcher", g.reloader.watcher.Run)
 	g.supervise(tasks)
+	g.channels.Apply(g.cfg().ChannelAccounts())
 	if g.opts.Ready != nil {
 		g.opts.Ready(g.dialAddr())
 	}
@@ -417,11 +421,18 @@ func (g *Gateway) drain(reason string, next *Gateway) {
 
 	// A client that takes nothing must not hold up the stop.
 	defer time.AfterFunc(grace+stopMargin, func() { g.server.Close() }).Stop()
+	deaf := make(chan struct{})
+	go func() {
+		defer close(deaf)
+		g.channels.StopReceiving()
+	}()
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	if err := g.agents.Drain(ctx); err != nil {
 		g.log.Warn("turns cut off", "err", err)
 	}
 	cancel()
+	<-deaf
+	g.channels.Close(stopMargin) // after the last replies, before the next gateway's
 
 	ctx, cancel = context.WithTimeout(context.Background(), stopMargin)
 	defer cancel()

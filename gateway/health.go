@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"openclaw/gateway/channel"
 	"openclaw/wire"
 )
 
@@ -96,6 +97,11 @@ func (h *health) look() []string {
 	if h.g.logs.dropping() {
 		found = append(found, wire.ProblemLog)
 	}
+	for _, s := range h.g.channels.Status() {
+		if s.State != channel.StateOpen && (s.LastError != "" || s.State == channel.StateNotLinked) {
+			found = append(found, "channel "+s.Channel+":"+s.Account+" is "+s.State)
+		}
+	}
 	return found
 }
 
@@ -139,6 +145,10 @@ func (g *Gateway) healthSnapshot(now time.Time) wire.Health {
 	}
 	if cfg.Gateway.HotReload.Mode == "off" {
 		s.ConfigReload.HotReloadStatus = "off"
+	}
+	s.ChannelOrder, s.ChannelLabels = channelNames(cfg)
+	for name, list := range g.channelAccounts() {
+		s.Channels[name] = map[string]any{"accounts": list}
 	}
 	for _, a := range cfg.AgentList() {
 		of := wire.SessionsHealth{Recent: []wire.SessionRecent{}}

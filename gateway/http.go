@@ -293,6 +293,9 @@ func (g *Gateway) readyz(w http.ResponseWriter, r *http.Request, who principal) 
 	out := map[string]any{"ready": len(failing) == 0}
 	if who != "" {
 		out["failing"], out["uptimeMs"] = failing, g.uptime().Milliseconds()
+		if list := g.channelAccounts(); len(list) > 0 {
+			out["channels"] = list
+		}
 	}
 	status := http.StatusOK
 	if len(failing) > 0 {

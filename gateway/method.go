@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 
 	"openclaw/gateway/agent"
+	"openclaw/gateway/channel"
 	"openclaw/gateway/store"
 	"openclaw/gateway/tool"
 	"openclaw/wire"
@@ -110,6 +111,12 @@ func knownError(err error) *wire.Error {
 		retry, after := agent.RetryAdvice(err)
 		e.Retryable, e.RetryAfterMs = retry, after.Milliseconds()
 		return e
+	case errors.Is(err, channel.ErrNotLinked):
+		return wire.Errorf(wire.CodeNotLinked, "%s", err)
+	case errors.Is(err, channel.ErrFull), errors.Is(err, channel.ErrClosed), errors.Is(err, channel.ErrGuesses):
+		return wire.Unavailable("%s", err)
+	case errors.Is(err, channel.ErrUnknown), errors.Is(err, channel.ErrCode):
+		return wire.InvalidRequest("%s", err)
 	case errors.Is(err, store.ErrNoSpace):
 		return wire.Unavailable("no space left on the gateway's disk")
 	case errors.Is(err, errStopping):

@@ -41,6 +41,12 @@ func methodTable() []method {
 		rpc("exec.approval.request", wire.ScopeApprovals, "Have a person decide on a program; answered when somebody has, or nobody in time.", (*Gateway).approvalRequest),
 		rpc("exec.approval.resolve", wire.ScopeApprovals, "Decide on a program that waits: allow-once, allow-always or deny.", (*Gateway).approvalResolve),
 		rpc("exec.approval.list", wire.ScopeApprovals, "The programs that wait for a decision.", (*Gateway).approvalList),
+		rpc("send", wire.ScopeWrite, "Send a message to a chat; answers when the network has taken it.", (*Gateway).send),
+		rpc("message.action", wire.ScopeWrite, "The same in the form of newer clients; the one action is send.", (*Gateway).messageAction),
+		rpc("channels.status", wire.ScopeRead, "How each account of each chat network fares, by its last success.", (*Gateway).channelsStatus),
+		rpc("channels.logout", wire.ScopeAdmin, "Have a channel that links to an account unlink it.", (*Gateway).channelsLogout),
+		rpc("channels.pairing.list", wire.ScopePairing, "Senders who wait for leave to write, with their codes.", (*Gateway).pairingList),
+		rpc("channels.pairing.approve", wire.ScopePairing, "Give that leave to the sender who was told this code.", (*Gateway).pairingApprove),
 		rpc("usage.status", wire.ScopeRead, "Quotas at the model providers, where one tells them.", (*Gateway).usageStatus),
 		rpc("usage.cost", wire.ScopeRead, "Tokens and cost per day.", (*Gateway).usageCost),
 	}

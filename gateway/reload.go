@@ -261,6 +261,7 @@ func (g *Gateway) apply(r reloadRequest, running *snapshot, loaded *config.Loade
 		g.install(config.WithHot(running.cfg, loaded.Config), running.loaded)
 	}
 	if len(plan.Apply) > 0 {
+		g.channels.Apply(g.cfg().ChannelAccounts())
 		g.hub.healthChanged(g.health.take())
 	}
 }

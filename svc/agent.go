@@ -26,14 +26,17 @@ func agentRun(ctx context.Context, e *Env, a *Args) error {
 func messageSend(ctx context.Context, e *Env, a *Args) error {
 	to := a.Get("to")
 	if to == "" {
-		return usage("message send: --to is missing: the agent that gets the message")
+		return usage("message send: --to is missing: the agent, or with --channel the chat, that gets the message")
 	}
 	text, err := message(e, a)
 	if err != nil {
 		return err
 	}
-	if c := a.Get("channel"); c != "" {
-		return &Error{Code: "INVALID_REQUEST", Msg: fmt.Sprintf("no channel %q is configured", c), Hint: "without --channel the target is an agent: " + e.Command("agent list")}
+	if a.Get("channel") != "" {
+		return channelSend(ctx, e, a, to, text)
+	}
+	if a.Get("account") != "" || a.Get("media") != "" {
+		return usage("message send: --account and --media go with --channel")
 	}
 	return turn(ctx, e, a, &wire.AgentRun{Message: text, AgentID: to}, func(l *link) (done bool, err error) {
 		if _, err := findAgent(ctx, l, to, "%q is neither an agent nor the target of a channel"); err != nil {

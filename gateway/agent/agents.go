@@ -191,7 +191,7 @@ func check(cfg *config.Config, t *Turn) error {
 	if len(t.RunID) > maxRunID {
 		return refuse(ErrInvalidTurn, "run id: at most %d bytes", maxRunID)
 	}
-	said := false
+	said := t.Resume != ""
 	for i := range t.Messages {
 		m := &t.Messages[i]
 		switch m.Role {

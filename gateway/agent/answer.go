@@ -54,6 +54,22 @@ func (a *Agents) Answer(sessionID, id, by string) (Answer, bool) {
 	return Answer{h.Key, h.Messages[i].ID, h.Messages[:i+1], h.Messages[i].Message.Answer.System}, true
 }
 
+// Said tells whether a message with this source is in the session's conversation,
+// and the answer that was named after it, if there is one.
+func (a *Agents) Said(key, source string) (said bool, answer *store.Message, err error) {
+	h, err := a.History(key, 1<<30, 0)
+	if err != nil {
+		return false, nil, err
+	}
+	for _, r := range h.Messages {
+		said = said || r.Message.Source == source
+		if n := r.Message.Answer; n != nil && n.ID == source {
+			return true, r.Message, nil
+		}
+	}
+	return said, nil, nil
+}
+
 // Fork is the conversation to the answer, for a turn that goes another way
 // from there. Its tokens were counted where it was held.
 func (w Answer) Fork() []store.Message {

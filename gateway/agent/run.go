@@ -47,6 +47,11 @@ type Turn struct {
 	Answer *store.Answer
 	After  string
 
+	// Resume is the source of a message that was said before and has no answer,
+	// such as one that a crash cut off: see Said. The turn has no Messages of its
+	// own, and models are shown the conversation as far as that one.
+	Resume string
+
 	Tools       []Tool // functions of the client: a turn that calls one ends with stopReason toolUse
 	ToolChoice  json.RawMessage
 	OneCall     bool   // at most one tool call in the answer

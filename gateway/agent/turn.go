@@ -109,6 +109,9 @@ func (s *session) begin(t *turn) ([]store.Record, store.Entry) {
 		t.waiting = nil
 	}
 	records := s.records[s.from:len(s.records):len(s.records)]
+	if i := slices.IndexFunc(records, func(r store.Record) bool { return t.Resume != "" && r.Message.Source == t.Resume }); i >= 0 {
+		records = records[: i+1 : i+1]
+	}
 	if s.summary != "" {
 		m := store.Message{Role: store.RoleUser, Content: store.Text("[Summary of the conversation so far]\n\n" + s.summary)}
 		records = append([]store.Record{{Message: &m}}, records...)

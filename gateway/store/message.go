@@ -35,6 +35,7 @@ type Message struct {
 	ErrorMessage string `json:"errorMessage,omitempty"`
 
 	Answer *Answer `json:"answer,omitempty"`
+	Source string  `json:"source,omitempty"` // of a user's message: its name where it came from, so that it is said once
 
 	// Of a tool's result.
 	ToolCallID string          `json:"toolCallId,omitempty"`

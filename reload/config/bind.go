@@ -205,6 +205,9 @@ func (b *binder) value(path, pattern string, n *Node, v reflect.Value, f *field)
 		all := reflect.MakeMap(f.typ)
 		for _, m := range n.Members {
 			at := joinKey(path, m.Key)
+			if b.toleratedElement(at, pattern, &m) {
+				continue
+			}
 			b.at[at] = m.Value
 			one := reflect.New(f.typ.Elem()).Elem()
 			setDefaults(one)
@@ -249,7 +252,9 @@ func (b *binder) leaf(path, pattern string, n *Node, v reflect.Value, f *field) 
 		for i, item := range n.Items {
 			at := joinIndex(path, i)
 			b.at[at] = item
-			if text, ok := b.stringOf(at, item); ok {
+			if item.Kind == Number && strings.HasSuffix(pattern, "llowFrom") && isInteger(item.Str) {
+				list = append(list, item.Str) // ids of some networks are numbers
+			} else if text, ok := b.stringOf(at, item); ok {
 				list = append(list, text)
 			}
 		}

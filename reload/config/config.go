@@ -33,6 +33,9 @@ type Config struct {
 	Models  Models   `key:"models"`
 	Tools   AllTools `key:"tools"`
 	Session Session  `key:"session"`
+
+	Channels map[string]Channel `key:"channels"`
+	Bindings []Binding          `key:"bindings"`
 }
 
 // Gateway is the daemon itself: where it listens, who may talk to it, and how much.
@@ -222,4 +225,5 @@ type Cost struct {
 type Session struct {
 	Scope   string `key:"scope" default:"per-sender" oneof:"per-sender,global" reload:"hot" doc:"global joins the main sessions of all agents into one."`
 	MainKey string `key:"mainKey" default:"main" reload:"hot" doc:"Name of every agent's main session."`
+	DMScope string `key:"dmScope" default:"per-channel-peer" oneof:"main,per-peer,per-channel-peer,per-account-channel-peer" reload:"hot" doc:"Whose direct messages share a session: with main everybody's are in the agent's main one."`
 }

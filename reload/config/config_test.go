@@ -267,6 +267,15 @@ func textWith(path, value string) string {
 		}
 		if list, ok := strings.CutSuffix(head, "[]"); ok {
 			inner := map[string]any{"id": "x"}
+			if list == "bindings" {
+				match := map[string]any{"channel": "p"}
+				inner = map[string]any{"agentId": "main", "match": match}
+				if key, ok := strings.CutPrefix(rest, "match."); ok {
+					put(match, key)
+					m[list] = []any{inner}
+					return
+				}
+			}
 			put(inner, rest)
 			m[list] = []any{inner}
 			return
@@ -282,6 +291,14 @@ func textWith(path, value string) string {
 		m[head] = inner
 	}
 	put(root, path)
+	if channels, ok := root["channels"].(map[string]any); ok {
+		ch := channels["p"].(map[string]any)
+		for key, value := range map[string]any{"kind": "process", "command": []string{"/bin/x"}} {
+			if ch[key] == nil {
+				ch[key] = value
+			}
+		}
+	}
 	if tls, ok := get(root, "gateway", "tls"); ok {
 		for _, key := range []string{"certPath", "keyPath"} {
 			if tls[key] == nil {
@@ -327,6 +344,10 @@ func TestEveryKey(t *testing.T) {
 		"agents.list[].tools.exec.allow":    {`["/bin/true"]`},
 		"tools.exec.env":                    {`["CI","MY_FLAG"]`, `[]`},
 		"agents.list[].tools.exec.env":      {`["CI"]`},
+		"bindings[].agentId":                {`"main"`},
+		"channels.*.kind":                   {`"process"`},
+		"channels.*.command":                {`["/bin/cat","-u"]`},
+		"channels.*.accounts.*.command":     {`["/bin/cat","-u"]`},
 	}
 	for _, k := range Keys() {
 		good, bad := special[k.Path], []string{`null`, `[[]]`, `{"a":1}`}
@@ -338,6 +359,9 @@ func TestEveryKey(t *testing.T) {
 			if k.Range != "" {
 				bad = append(bad, `"nonsense"`, `""`)
 				for _, w := range words {
+					if good != nil && k.Path == "channels.*.kind" {
+						continue // telegram is the channel of that name
+					}
 					good = append(good, `"`+w+`"`)
 				}
 			} else if good == nil {
@@ -355,7 +379,10 @@ func TestEveryKey(t *testing.T) {
 		case "size":
 			good, bad = []string{`"1M"`, `1048576`, `"100 mb"`, `"` + least + `"`, `"` + most + `"`}, append(bad, `true`, `-1`, `1`, `"1"`, `"M"`, `"1X"`, `"9999999999G"`)
 		case "list of strings":
-			bad = append(bad, `"x"`, `[1]`, `["${UNSET_VARIABLE}"]`)
+			bad = append(bad, `"x"`, `["${UNSET_VARIABLE}"]`)
+			if !strings.HasSuffix(k.Path, "llowFrom") { // where ids may be written as numbers
+				bad = append(bad, `[1]`)
+			}
 			if good == nil {
 				good = []string{`["x","y"]`, `[]`}
 			}

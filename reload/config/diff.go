@@ -96,11 +96,14 @@ func mapOf(v reflect.Value) keyed {
 	return k
 }
 
-// listOf keys a list by id; ok is false when the ids are not unique.
+// listOf keys a list by id; ok is false when the ids are not unique, or there are none.
 func listOf(v reflect.Value) (k keyed, ok bool) {
 	k.values = map[string]reflect.Value{}
 	id := findField(fieldsOf(v.Type().Elem()), "id")
 	for i := range v.Len() {
+		if id == nil {
+			return k, false
+		}
 		key := v.Index(i).FieldByIndex(id.index).String()
 		if _, twice := k.values[key]; twice || key == "" {
 			return k, false

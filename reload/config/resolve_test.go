@@ -129,6 +129,9 @@ func TestDiffEveryKey(t *testing.T) {
 		c.Agents.List = []Agent{{ID: "x", Tools: Tools{ByProvider: rules()}}}
 		c.Tools.ByProvider = rules()
 		c.Models.Providers = map[string]Provider{"p": {Models: []ProviderModel{{ID: "x"}}}}
+		groups := func() map[string]Group { return map[string]Group{"p": {}} }
+		c.Channels = map[string]Channel{"p": {Groups: groups(), Accounts: map[string]Account{"p": {Groups: groups()}}}}
+		c.Bindings = []Binding{{}}
 		return c
 	}
 	base := start()
@@ -137,22 +140,11 @@ func TestDiffEveryKey(t *testing.T) {
 			continue // another id is another element
 		}
 		other := start()
-		p, r := other.Models.Providers["p"], ToolRules{}
-		switch section, rest, below := strings.Cut(k.Path, ".*."); {
-		case !below:
-			disturb(reflect.ValueOf(other).Elem(), k.Path)
-		case section == "models.providers":
-			disturb(reflect.ValueOf(&p).Elem(), rest)
-			other.Models.Providers["p"] = p
-		default:
-			disturb(reflect.ValueOf(&r).Elem(), rest)
-			if section == "tools.byProvider" {
-				other.Tools.ByProvider["p"] = r
-			} else {
-				other.Agents.List[0].Tools.ByProvider["p"] = r
-			}
-		}
+		disturb(reflect.ValueOf(other).Elem(), k.Path)
 		want := []Change{{strings.NewReplacer("[]", "[x]", "*", "p").Replace(k.Path), k.Class}}
+		if strings.HasPrefix(k.Path, "bindings") {
+			want[0].Path = "bindings" // which have no ids
+		}
 		if got := Diff(base, other); !slices.Equal(got, want) {
 			t.Errorf("got %v, want %v", got, want)
 		}
@@ -172,6 +164,13 @@ func disturb(v reflect.Value, path string) {
 	v = v.FieldByIndex(findField(fieldsOf(v.Type()), head).index)
 	if isList {
 		v = v.Index(0)
+	}
+	if below, ok := strings.CutPrefix(rest, "*."); ok {
+		key, one := reflect.ValueOf("p"), reflect.New(v.Type().Elem()).Elem()
+		one.Set(v.MapIndex(key))
+		disturb(one, below)
+		v.SetMapIndex(key, one)
+		return
 	}
 	if more {
 		disturb(v, rest)

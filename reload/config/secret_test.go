@@ -71,7 +71,7 @@ func TestCanary(t *testing.T) {
 	text := `{gateway:{auth:{token:"` + canary + `",password:"` + canary + `"}, // "` + canary + `"
 		remote:{token:"` + canary + `"}},
 	models:{providers:{p:{baseUrl:"http://h",apiKey:"` + canary + `",headers:{"X-Some":"` + canary + `"}}}},
-	channels:{telegram:{botToken:"` + canary + `",accounts:[{webhookSecret:"` + canary + `"}]}},
+	channels:{telegram:{botToken:"12:` + canary + `",accounts:{a:{botToken:"13:` + canary + `",webhookSecret:"` + canary + `"}}}},
 	env:{PLAIN:"` + canary + `",vars:{A:"` + canary + `"}},
 	talk:{url:"https://me:` + canary + `@host/",again:"see ` + canary + `"},
 	/* old apiKey: "` + canary[:20] + `" */

@@ -7,7 +7,7 @@ import "strings"
 // existing configuration starts unchanged. A word with a * at its end stands
 // for every key that begins so.
 var elsewhere = [...]struct{ section, keys string }{
-	{"", "accessGroups acp agent approvals audio auth bindings broadcast browser canvasHost channels cli commands cron diagnostics discovery env " +
+	{"", "accessGroups acp agent approvals audio auth broadcast browser canvasHost cli commands cron diagnostics discovery env " +
 		"hooks identity mcp media memory messages meta nodeHost plugins proxy routing secrets skills surfaces talk ui update web wizard"},
 	{"gateway", "allowRealIpFallback channelHealthCheckMinutes channelMaxRestartsPerHour channelStaleEventThresholdMinutes cliAgents " +
 		"nodes portals publicOrigin push remote roles terminal webchat"},
@@ -35,19 +35,33 @@ var elsewhere = [...]struct{ section, keys string }{
 	{"models.providers.*", "auth authHeader contextTokens contextWindow injectNumCtxForOpenAICompat localService maxTokens params region request timeoutSeconds"},
 	{"models.providers.*.models[]", "api baseUrl compat contextTokens headers mediaInput metadataSource params thinkingLevelMap"},
 	{"models.providers.*.models[].cost", "tieredPricing"},
+	{"channels.*", channelElsewhere},
+	{"channels.*.accounts.*", channelElsewhere},
+	{"channels.*.network", "autoSelectFamily dnsResultOrder"},
+	{"channels.*.accounts.*.network", "autoSelectFamily dnsResultOrder"},
+	{"channels.*.groups.*", groupElsewhere},
+	{"channels.*.accounts.*.groups.*", groupElsewhere},
+	{"bindings[]", "comment dmScope session type"},
+	{"bindings[].match", "guildId roles teamId"},
 	{"tools", toolsElsewhere},
 	{"agents.list[].tools", toolsElsewhere + " web"},
 	{"tools.web", "search"},
 	{"tools.web.fetch", "cacheTtlMinutes firecrawl maxCharsCap provider readability ssrfPolicy useTrustedEnvProxy userAgent"},
 	{"tools.exec", execElsewhere},
 	{"agents.list[].tools.exec", execElsewhere},
-	{"session", "agentToAgent dmScope heartbeatIdleMinutes identityLinks idleMinutes maintenance parentFork* reset* sendPolicy sharedTranscript* store " +
+	{"session", "agentToAgent heartbeatIdleMinutes identityLinks idleMinutes maintenance parentFork* reset* sendPolicy sharedTranscript* store " +
 		"threadBindings typing* writeLock"},
 }
 
 const toolsElsewhere = "agentToAgent bash codeMode elevated experimental fs links loopDetection media message sandbox sessions* subagents toolSearch toolsBySender"
 
 const execElsewhere = "applyPatch ask cleanupMs commandHighlighting host node notify* pathPrepend reviewer safeBin* security strictInlineEval"
+
+const channelElsewhere = "ack* actions blockStreaming* capabilities chunkMode commands configWrites contextVisibility customCommands defaultAccount defaultTo dmHistoryLimit dms " +
+	"draftChunk errorPolicy execApprovals healthMonitor heartbeat historyLimit includeGroupHistoryContext linkPreview markdown maxRetries mediaGroupFlushMs name pollingStallThresholdMs proxy " +
+	"reactionLevel reactionNotifications replyToMode responsePrefix retry silentErrorReplies stream* textChunkLimit threadBindings timeoutSeconds tokenFile trustedLocalFileRoots webhook*"
+
+const groupElsewhere = "allowFrom disableAudioPreflight errorPolicy groupPolicy ingest skills systemPrompt tools* topics"
 
 const sandboxElsewhere = "backend browser docker perSession prune scope sessionToolsVisibility ssh workspaceAccess workspaceRoot"
 
@@ -70,6 +84,16 @@ func (b *binder) tolerated(path, section string, m *Member) bool {
 		}
 	}
 	return false
+}
+
+// toleratedElement is tolerated for an element of a map: a channel of the wider
+// product's, which says of itself no kind that is ours.
+func (b *binder) toleratedElement(path, pattern string, m *Member) bool {
+	if pattern != "channels" || m.Key == "telegram" || m.Value.Get("kind") != nil {
+		return false
+	}
+	b.warn(path, &Node{Line: m.Line, Column: m.Column}, "is not a channel of this gateway and ignored; a program becomes one with kind: \"process\" and a command")
+	return true
 }
 
 // olderWords are values of the wider product for keys of ours, and what they mean here.

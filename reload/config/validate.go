@@ -29,6 +29,7 @@ func (b *binder) check(c *Config) {
 	b.checkModels(&c.Models)
 	b.checkAgents(c)
 	b.checkTools(c)
+	b.checkChannels(c)
 	if !IsID(c.Session.MainKey) {
 		b.problem("session.mainKey", b.at["session.mainKey"], "must be "+idRule)
 	}

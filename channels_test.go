@@ -1,0 +1,251 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+const botToken = "4242:AAcanaryOfTheBotThatNobodyMayTell_x9"
+
+// botAPI is as much of Telegram's Bot API as a test of the whole program needs.
+// It forgets what was confirmed, as the real one does.
+type botAPI struct {
+	url string
+
+	mu      sync.Mutex
+	next    int64
+	updates map[int64]string
+	sent    map[string]int // texts, by how often they came
+	wake    chan struct{}
+}
+
+func newBotAPI(t *testing.T) *botAPI {
+	b := &botAPI{updates: map[int64]string{}, sent: map[string]int{}, wake: make(chan struct{}, 1), next: 1}
+	srv := httptest.NewServer(b)
+	t.Cleanup(func() {
+		srv.CloseClientConnections()
+		srv.Close()
+	})
+	b.url = srv.URL
+	return b
+}
+
+// say is a text from a person in a private chat.
+func (b *botAPI) say(from int, text string) {
+	quoted, _ := json.Marshal(text)
+	b.mu.Lock()
+	b.updates[b.next] = fmt.Sprintf(`{"update_id":%d,"message":{"message_id":%d,"from":{"id":%d,"first_name":"P"},"chat":{"id":%d,"type":"private"},"date":1,"text":%s}}`, b.next, b.next, from, from, quoted)
+	b.next++
+	b.mu.Unlock()
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (b *botAPI) count() (confirmed, sent int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, n := range b.sent {
+		sent += n
+	}
+	return int(b.next) - 1 - len(b.updates), sent
+}
+
+func (b *botAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		Offset int64  `json:"offset"`
+		Limit  int    `json:"limit"`
+		Text   string `json:"text"`
+	}
+	json.NewDecoder(r.Body).Decode(&in)
+	switch strings.TrimPrefix(r.URL.Path, "/bot"+botToken+"/") {
+	case "getMe":
+		io.WriteString(w, `{"ok":true,"result":{"id":4242,"is_bot":true,"username":"claw_bot"}}`)
+	case "getUpdates":
+		for {
+			var batch []string
+			b.mu.Lock()
+			for id := range b.updates {
+				if id < in.Offset {
+					delete(b.updates, id)
+				}
+			}
+			for id := max(in.Offset, 1); id < b.next && len(batch) < in.Limit; id++ {
+				if u, ok := b.updates[id]; ok {
+					batch = append(batch, u)
+				}
+			}
+			b.mu.Unlock()
+			if batch != nil {
+				io.WriteString(w, `{"ok":true,"result":[`+strings.Join(batch, ",")+`]}`)
+				return
+			}
+			select {
+			case <-b.wake:
+			case <-r.Context().Done():
+				return
+			}
+		}
+	case "sendMessage":
+		b.mu.Lock()
+		b.sent[in.Text]++
+		b.mu.Unlock()
+		io.WriteString(w, `{"ok":true,"result":{"message_id":1}}`)
+	case "sendChatAction":
+		io.WriteString(w, `{"ok":true,"result":true}`)
+	default:
+		w.WriteHeader(http.StatusUnauthorized)
+		io.WriteString(w, `{"ok":false,"error_code":401,"description":"Unauthorized"}`)
+	}
+}
+
+func telegramTo(b *botAPI, p *fakeProvider, more object) object {
+	sections := oneModel(p, object{"limits": object{"maxQueuedTurns": 64}})
+	telegram := object{"botToken": botToken, "apiRoot": b.url, "allowFrom": []int{7}}
+	for key, value := range more {
+		telegram[key] = value
+	}
+	sections["channels"] = object{"telegram": telegram}
+	return sections
+}
+
+// TestTelegramPairing is a stranger's way in: a code, an operator's leave, an answer.
+func TestTelegramPairing(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t, func(x *exchange) { x.stream(x.script(replyTo(x.text)), 0) })
+	b := newBotAPI(t)
+	h := newHouse(t, telegramTo(b, p, object{"allowFrom": []int{}}))
+	g := h.start()
+	b.say(8, "let me in")
+	code := ""
+	h.eventually("the code", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for text := range b.sent {
+			_, code, _ = strings.Cut(text, "openclaw pairing approve telegram ")
+		}
+		return code != ""
+	})
+	if out := h.mustRun("pairing", "list", "telegram").stdout; !strings.Contains(out, code) || !strings.Contains(out, "8") {
+		t.Errorf("pairing list: %s", out)
+	}
+	if r := h.run("pairing", "approve", "telegram", "AAAAAAAA"); r.code != 1 {
+		t.Errorf("a wrong code: %v", r)
+	}
+	h.mustRun("pairing", "approve", "telegram", code)
+	b.say(8, "who are you")
+	h.eventually("the answer", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return b.sent[replyTo("who are you")] == 1 })
+	h.mustRun("message", "send", "--channel", "telegram", "--to", "8", "--text", "from the operator")
+	b.mu.Lock()
+	if b.sent["from the operator"] != 1 || b.sent[replyTo("let me in")] != 0 {
+		t.Errorf("sent %v", b.sent)
+	}
+	b.mu.Unlock()
+	if out := h.mustRun("channels", "status").stdout; !strings.Contains(out, "telegram:default") || !strings.Contains(out, "open") || !strings.Contains(out, "@claw_bot") {
+		t.Errorf("channels status: %s", out)
+	}
+	if out := h.mustRun("sessions").stdout; !strings.Contains(out, "agent:main:telegram:direct:8") {
+		t.Errorf("sessions: %s", out)
+	}
+	if out := h.mustRun("health", "--json").stdout; !strings.Contains(out, `"lastSuccessAt"`) {
+		t.Errorf("health: %s", out)
+	}
+	p.mu.Lock()
+	if len(p.bodies) != 1 {
+		t.Errorf("the model was asked %d times", len(p.bodies))
+	}
+	p.mu.Unlock()
+	if strings.Contains(g.log(), "AAcanary") {
+		t.Error("the token is in the log")
+	}
+}
+
+// TestKillNineTelegram kills the gateway again and again while people write:
+// each message stands in the transcripts once, each is answered once or the
+// answer is reported as uncertain.
+func TestKillNineTelegram(t *testing.T) {
+	t.Parallel()
+	rounds, each := 6, 60
+	if s := os.Getenv(crashRounds); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			t.Fatalf("%s: %v", crashRounds, err)
+		}
+		rounds, each = n, 100
+	}
+	p := newProvider(t, func(x *exchange) { x.stream(x.script(replyTo(x.text)), 0) })
+	b := newBotAPI(t)
+	h := newHouse(t, telegramTo(b, p, object{"allowFrom": []int{1, 2, 3, 4, 5}}))
+	var texts []string
+	for round := range rounds {
+		g := h.start()
+		for i := range each {
+			text := fmt.Sprintf("r%d m%d", round, i)
+			texts = append(texts, text)
+			b.say(1+i%5, text)
+		}
+		<-time.After(time.Duration(rand.Int64N(int64(400 * time.Millisecond))))
+		g.kill()
+	}
+	h.start()
+	var st struct {
+		ChannelAccounts map[string][]struct {
+			Waiting, Queued int
+			Uncertain       []struct{ ID, Why string }
+		}
+	}
+	h.eventually("everything is answered", func() bool {
+		if err := json.Unmarshal([]byte(h.mustRun("channels", "status", "--json").stdout), &st); err != nil {
+			t.Fatal(err)
+		}
+		a := st.ChannelAccounts["telegram"][0]
+		confirmed, _ := b.count()
+		return confirmed == len(texts) && a.Waiting == 0 && a.Queued == 0
+	})
+	s, err := readState(h.state, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	uncertain := len(st.ChannelAccounts["telegram"][0].Uncertain)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	missing := 0
+	for _, text := range texts {
+		if n := s.user[text]; n != 1 {
+			t.Errorf("%q stands in the transcripts %d times", text, n)
+		}
+		switch n := b.sent[replyTo(text)]; {
+		case n > 1:
+			t.Errorf("%q was answered %d times", text, n)
+		case n == 0:
+			missing++
+		}
+	}
+	if missing > uncertain {
+		t.Errorf("%d messages have no answer, and %d are reported as uncertain", missing, uncertain)
+	}
+	t.Logf("%d kills, %d messages: each in the transcripts once; %d answers delivered once, %d not delivered, %d reported as uncertain", rounds, len(texts), len(texts)-missing, missing, uncertain)
+}
+
+// eventually waits for what happens on its own.
+func (h *house) eventually(what string, ok func() bool) {
+	h.t.Helper()
+	for !ok() {
+		select {
+		case <-h.ctx.Done():
+			h.t.Fatalf("%s: not seen", what)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,104 @@
+// Package channel connects the gateway to chat networks.
+//
+// A Channel is one account's connection: telegram.go speaks the Bot API,
+// process.go the child protocol to a program. What all of them share is in an
+// Account: it runs its channel and brings it back after a failure
+// (account.go), judges who may speak (policy.go, pairing.go), keeps what came
+// and what is to be sent in a journal that survives kill -9 (journal.go), and
+// splits long texts (split.go). A Set is all accounts of a configuration
+// (set.go). The package knows nothing of agents: what is let in goes to a
+// Handler, whose reply is sent.
+package channel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Channel is one account's connection to a network.
+type Channel interface {
+	// Run connects and passes on what comes, by a.Receive and a.Alive, until
+	// ctx ends or the connection fails; it is then run again. It returns
+	// after everything that it started has ended.
+	Run(ctx context.Context, a *Account) error
+	// Send delivers one message that is not longer than Limit, while Run runs.
+	// Its error is a *Fault; any other means that nobody knows whether the
+	// message arrived.
+	Send(ctx context.Context, out Outbound) (Sent, error)
+	// Typing shows for a few seconds that an answer is being made.
+	Typing(ctx context.Context, m Inbound)
+	// Limit is the length of a message in UTF-16 units; 0 is none.
+	Limit() int
+}
+
+// Inbound is a message from a network.
+type Inbound struct {
+	ID        string `json:"id"`   // its own within the account, whatever is repeated
+	From      string `json:"from"` // the network's id of who wrote it: never a name
+	Chat      string `json:"chat"` // where the answer goes
+	Group     bool   `json:"group,omitempty"`
+	Thread    string `json:"thread,omitempty"`
+	Name      string `json:"name,omitempty"` // as the sender likes: shown, never compared
+	Text      string `json:"text,omitempty"`
+	Message   string `json:"message,omitempty"` // the network's id of it, to answer to
+	Mentioned bool   `json:"mentioned,omitempty"`
+	Edited    bool   `json:"edited,omitempty"`
+	Forwarded bool   `json:"forwarded,omitempty"`
+	Quote     string `json:"quote,omitempty"`
+	Files     []File `json:"files,omitempty"`
+
+	Again bool `json:"-"` // was let in before the gateway ended: its turn may have begun
+}
+
+// File is a picture or document, in or out.
+type File struct {
+	Name string `json:"name,omitempty"`
+	MIME string `json:"mime,omitempty"`
+	Data []byte `json:"data,omitempty"`
+}
+
+// Outbound is a message to a network.
+type Outbound struct {
+	ID      string `json:"id"`
+	To      string `json:"to"`
+	Thread  string `json:"thread,omitempty"`
+	Text    string `json:"text,omitempty"`
+	ReplyTo string `json:"replyTo,omitempty"`
+	Files   []File `json:"files,omitempty"`
+}
+
+// Sent is what the network said to a message that it took.
+type Sent struct {
+	MessageID string
+}
+
+// Fault is a failure that is understood: of Run, why the connection is down; of
+// Send, that the message did not go out.
+type Fault struct {
+	Err   error
+	Final bool          // trying again is of no use: of Run until the configuration changes
+	Code  string        // NOT_LINKED, where it is that
+	Wait  time.Duration // do not try again before
+}
+
+func (f *Fault) Error() string { return f.Err.Error() }
+func (f *Fault) Unwrap() error { return f.Err }
+
+func final(format string, a ...any) error { return &Fault{Err: fmt.Errorf(format, a...), Final: true} }
+
+// faultOf is err as a Fault, and whether it is one.
+func faultOf(err error) (*Fault, bool) {
+	var f *Fault
+	return f, errors.As(err, &f)
+}
+
+// What Send and the commands refuse.
+var (
+	ErrUnknown   = errors.New("no such channel")
+	ErrTarget    = errors.New("not a target of this channel")
+	ErrNotLinked = errors.New("the channel is not linked")
+	ErrFull      = errors.New("too many messages wait to be sent")
+	ErrClosed    = errors.New("the channel is closed")
+)

@@ -1,0 +1,213 @@
+package channel
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"openclaw/gateway/store"
+	"openclaw/reload/config"
+)
+
+const fakeToken = "4242:AAfakeTokenThatNoErrorMayTell_x9"
+
+// fakeAPI is a Bot API that can do what a real one does on a bad day.
+type fakeAPI struct {
+	t   testing.TB
+	srv *httptest.Server
+
+	mu      sync.Mutex
+	updates []json.RawMessage
+	ids     []int64
+	sends   []map[string]any
+	calls   map[string]int
+	polled  chan struct{}
+	wake    chan struct{}
+	// answer, if it returns true, has answered in the API's place.
+	answer func(method string, n int, in map[string]any, w http.ResponseWriter) bool
+}
+
+func newFakeAPI(t testing.TB) *fakeAPI {
+	f := &fakeAPI{t: t, calls: map[string]int{}, wake: make(chan struct{}, 1)}
+	f.srv = httptest.NewServer(http.HandlerFunc(f.serve))
+	t.Cleanup(func() {
+		f.srv.CloseClientConnections()
+		f.srv.Close()
+	})
+	return f
+}
+
+func (f *fakeAPI) push(id int64, message string) {
+	f.mu.Lock()
+	f.updates = append(f.updates, json.RawMessage(fmt.Sprintf(`{"update_id":%d,%s}`, id, message)))
+	f.ids = append(f.ids, id)
+	f.mu.Unlock()
+	poke(f.wake)
+}
+
+// say is a text of a person in a private chat.
+func (f *fakeAPI) say(id, from int64, text string) {
+	quoted, _ := json.Marshal(text)
+	f.push(id, fmt.Sprintf(`"message":{"message_id":%d,"from":{"id":%d,"first_name":"A"},"chat":{"id":%d,"type":"private"},"date":1,"text":%s}`, id, from, from, quoted))
+}
+
+func fakeFail(w http.ResponseWriter, code int, text, parameters string) bool {
+	w.WriteHeader(code)
+	fmt.Fprintf(w, `{"ok":false,"error_code":%d,"description":%q%s}`, code, text, parameters)
+	return true
+}
+
+func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, "/file/bot"+fakeToken+"/") {
+		io.WriteString(w, "file:"+strings.TrimPrefix(r.URL.Path, "/file/bot"+fakeToken+"/"))
+		return
+	}
+	method, ok := strings.CutPrefix(r.URL.Path, "/bot"+fakeToken+"/")
+	if !ok {
+		fakeFail(w, 401, "Unauthorized", "")
+		return
+	}
+	in := map[string]any{}
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/") {
+		if err := r.ParseMultipartForm(1 << 20); err != nil {
+			f.t.Error(err)
+		}
+		for key, value := range r.MultipartForm.Value {
+			in[key] = value[0]
+		}
+		for key, value := range r.MultipartForm.File {
+			in[key] = value[0].Filename
+		}
+	} else if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+		f.t.Error(err)
+	}
+	f.mu.Lock()
+	f.calls[method]++
+	n, answer := f.calls[method], f.answer
+	f.mu.Unlock()
+	if answer != nil && answer(method, n, in, w) {
+		return
+	}
+	switch method {
+	case "getMe":
+		io.WriteString(w, `{"ok":true,"result":{"id":4242,"is_bot":true,"first_name":"Claw","username":"claw_bot"}}`)
+	case "getUpdates":
+		offset, _ := in["offset"].(float64)
+		for {
+			f.mu.Lock()
+			var batch []json.RawMessage
+			for i, id := range f.ids {
+				if id >= int64(offset) && len(batch) < 100 {
+					batch = append(batch, f.updates[i])
+				}
+			}
+			f.mu.Unlock()
+			if len(batch) > 0 {
+				json.NewEncoder(w).Encode(map[string]any{"ok": true, "result": batch})
+				return
+			}
+			select {
+			case <-f.wake:
+			case <-r.Context().Done():
+				return
+			}
+		}
+	case "sendMessage", "sendPhoto", "sendDocument":
+		f.mu.Lock()
+		f.sends = append(f.sends, in)
+		n := len(f.sends)
+		f.mu.Unlock()
+		fmt.Fprintf(w, `{"ok":true,"result":{"message_id":%d,"chat":{"id":1}}}`, 1000+n)
+	case "getFile":
+		fmt.Fprintf(w, `{"ok":true,"result":{"file_id":"x","file_path":"docs/%s"}}`, in["file_id"])
+	default:
+		io.WriteString(w, `{"ok":true,"result":true}`)
+	}
+}
+
+// sent are the texts that went to a chat.
+func (f *fakeAPI) sent() (texts []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range f.sends {
+		text, _ := s["text"].(string)
+		texts = append(texts, text)
+	}
+	return texts
+}
+
+// rig is a Set over a state directory, whose handler echoes.
+type rig struct {
+	t    testing.TB
+	dir  *store.Dir
+	set  *Set
+	logs *lockedBuffer
+	mu   sync.Mutex
+	got  []Inbound
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func newRig(t testing.TB) *rig {
+	dir, err := store.Open(t.TempDir() + "/state")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{t: t, dir: dir, logs: &lockedBuffer{}}
+	t.Cleanup(func() {
+		r.set.Close(0)
+		dir.Close()
+	})
+	r.open(nil)
+	return r
+}
+
+func (r *rig) open(dial func(context.Context, string, string) (net.Conn, error)) {
+	r.set = New(Options{Dir: r.dir, Log: slog.New(slog.NewTextHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug})), Dial: dial,
+		Handle: func(_ context.Context, _ *Account, m Inbound) (func(context.Context) (string, error), error) {
+			r.mu.Lock()
+			r.got = append(r.got, m)
+			r.mu.Unlock()
+			return func(context.Context) (string, error) { return "you said " + m.Text, nil }, nil
+		}})
+}
+
+func bot(root string) config.ChannelAccount {
+	return config.ChannelAccount{Channel: "telegram", Account: "default", Kind: "telegram", BotToken: config.NewSecret(fakeToken), APIRoot: root,
+		DMPolicy: "allowlist", GroupPolicy: "allowlist", AllowFrom: []string{"7"}, MediaMaxMb: 1}
+}
+
+// until waits for something that happens on its own.
+func (r *rig) until(what string, ok func() bool) {
+	r.t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); {
+		if time.Now().After(end) {
+			r.t.Fatalf("%s: not seen; status %+v\n%s", what, r.set.Status(), r.logs)
+		}
+		<-time.After(2 * time.Millisecond)
+	}
+}

@@ -1,0 +1,291 @@
+package channel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"openclaw/gateway/store"
+	"openclaw/reload/config"
+)
+
+// Options is what a Set needs from its surroundings.
+type Options struct {
+	Dir    *store.Dir
+	Log    *slog.Logger
+	Handle Handler
+	Dial   func(ctx context.Context, network, addr string) (net.Conn, error) // nil is the network
+}
+
+// Set is all accounts of a configuration. Its methods may be called from any goroutine.
+type Set struct {
+	o    Options
+	work sync.WaitGroup
+
+	mu       sync.Mutex
+	accounts []*running
+	pairings map[string]*pairing
+	ctx      context.Context
+	closed   bool
+}
+
+type running struct {
+	*Account
+	conf config.ChannelAccount
+	err  error // why it could not be made
+	end  context.CancelFunc
+	gone chan struct{}
+}
+
+// New returns a Set without accounts.
+func New(o Options) *Set { return &Set{o: o, pairings: map[string]*pairing{}} }
+
+// Apply makes the accounts of list the running ones. Those that are as they were
+// are left alone; one that changed ends first and begins again.
+func (s *Set) Apply(list []config.ChannelAccount) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	var kept, over []*running
+	for _, r := range s.accounts {
+		if slices.ContainsFunc(list, func(c config.ChannelAccount) bool { return reflect.DeepEqual(c, r.conf) }) {
+			kept = append(kept, r)
+		} else {
+			over = append(over, r)
+			r.end()
+		}
+	}
+	for _, r := range over {
+		<-r.gone
+	}
+	var next []*running
+	for _, c := range list {
+		i := slices.IndexFunc(kept, func(r *running) bool { return reflect.DeepEqual(c, r.conf) })
+		if i >= 0 {
+			next = append(next, kept[i])
+		} else {
+			next = append(next, s.start(c))
+		}
+	}
+	s.accounts = next
+}
+
+// start makes and runs one account.
+func (s *Set) start(c config.ChannelAccount) *running {
+	r := &running{conf: c, end: func() {}, gone: make(chan struct{})}
+	a, err := s.open(c)
+	if err != nil {
+		s.o.Log.Error("channel not started", "channel", c.Channel+":"+c.Account, "err", err)
+		r.err = err
+		close(r.gone)
+		return r
+	}
+	r.Account = a
+	ctx, end := context.WithCancel(context.Background())
+	receive, stop := context.WithCancel(ctx)
+	r.end, a.stop = end, stop
+	s.work.Go(func() {
+		defer close(r.gone)
+		defer a.journal.file.Close()
+		a.run(ctx, receive)
+	})
+	return r
+}
+
+func (s *Set) open(c config.ChannelAccount) (*Account, error) {
+	p, err := s.pairingLocked(c.Channel)
+	if err != nil {
+		return nil, err
+	}
+	a := &Account{
+		conf: c, log: s.o.Log, pairing: p, handle: s.o.Handle,
+		wake: make(chan struct{}, 1), news: make(chan struct{}, 1),
+		pauses: map[string]time.Time{}, handed: map[string]bool{}, chats: map[string][]Inbound{}, runDone: make(chan struct{}),
+		status: Status{State: StateConnecting},
+	}
+	switch c.Kind {
+	case "telegram":
+		a.channel, err = newTelegram(&c, s.o.Dial)
+	case "process":
+		a.channel, err = newProcess(&c, s.o.Dir, s.o.Log)
+	default:
+		err = fmt.Errorf("kind %q is not known", c.Kind)
+	}
+	if err == nil {
+		a.journal, err = openJournal(s.o.Dir, journalName(&c))
+	}
+	return a, err
+}
+
+func (s *Set) pairingLocked(channel string) (*pairing, error) {
+	if p := s.pairings[channel]; p != nil {
+		return p, nil
+	}
+	p, err := openPairing(s.o.Dir, channel)
+	if err == nil {
+		s.pairings[channel] = p
+	}
+	return p, err
+}
+
+// StopReceiving ends the connections' inbound side and waits for it: a poll that
+// is under way must not meet the next gateway's.
+func (s *Set) StopReceiving() {
+	for _, r := range s.all() {
+		if r.Account != nil {
+			r.stop()
+		}
+	}
+	for _, r := range s.all() {
+		if r.Account != nil {
+			<-r.runDone
+		}
+	}
+}
+
+// Close ends everything, after what can be sent within the margin. What is not
+// sent or answered then waits for the next start.
+func (s *Set) Close(margin time.Duration) {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	for end := time.Now().Add(margin); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if !slices.ContainsFunc(s.Status(), func(st Status) bool { return st.State == StateOpen && st.Queued > 0 }) {
+			break
+		}
+	}
+	for _, r := range s.all() {
+		r.end()
+	}
+	s.work.Wait()
+}
+
+func (s *Set) all() []*running {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.accounts)
+}
+
+// Status is how each account fares, in the configuration's order.
+func (s *Set) Status() []Status {
+	var out []Status
+	for _, r := range s.all() {
+		if r.Account == nil {
+			out = append(out, Status{Channel: r.conf.Channel, Account: r.conf.Account, Kind: r.conf.Kind, State: StateFailed, Terminal: true, LastError: r.err.Error()})
+			continue
+		}
+		out = append(out, r.Status())
+	}
+	return out
+}
+
+// find returns an account; without an id the channel's default, or only, one.
+func (s *Set) find(channel, account string) (*Account, error) {
+	var found []*running
+	for _, r := range s.all() {
+		if r.conf.Channel == channel && (account == "" || r.conf.Account == account) {
+			found = append(found, r)
+		}
+	}
+	if i := slices.IndexFunc(found, func(r *running) bool { return r.conf.Account == config.DefaultAccount }); i > 0 {
+		found[0] = found[i]
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("unsupported channel: %s: %w", strings.Trim(channel+":"+account, ":"), ErrUnknown)
+	}
+	return found[0].Account, found[0].err
+}
+
+// Send queues a message and waits until it was sent, refused or is uncertain.
+// When ctx ends first it stays queued.
+func (s *Set) Send(ctx context.Context, channel, account string, out Outbound) (Sent, error) {
+	a, err := s.find(channel, account)
+	if err != nil {
+		return Sent{}, err
+	}
+	switch st := a.Status(); {
+	case st.State == StateNotLinked:
+		return Sent{}, ErrNotLinked
+	case st.Terminal:
+		return Sent{}, fmt.Errorf("%s: %w: %s", a.name(), ErrClosed, st.LastError)
+	}
+	type result struct {
+		Sent
+		error
+	}
+	done := make(chan result, 1)
+	if err := a.Queue(out, func(sent Sent, err error) { done <- result{sent, err} }); err != nil {
+		return Sent{}, err
+	}
+	select {
+	case r := <-done:
+		return r.Sent, r.error
+	case <-ctx.Done():
+		return Sent{}, fmt.Errorf("%s: not sent yet, and stays queued: %w", a.name(), context.Cause(ctx))
+	}
+}
+
+// Logout has an account that links itself unlink, and returns its id.
+func (s *Set) Logout(channel, account string) (string, error) {
+	a, err := s.find(channel, account)
+	if err != nil {
+		return "", err
+	}
+	p, ok := a.channel.(*process)
+	if !ok {
+		return "", fmt.Errorf("%s is not linked but has a token: take it out of the configuration: %w", a.name(), ErrUnknown)
+	}
+	return a.ID(), p.logout()
+}
+
+// Pending lists who waits for leave to write to a channel.
+func (s *Set) Pending(channel string) ([]Request, error) {
+	p, err := s.pairingOf(channel)
+	if err != nil {
+		return nil, err
+	}
+	return p.list(), nil
+}
+
+// Approve gives that leave to whom the code was told.
+func (s *Set) Approve(channel, code string) (Request, error) {
+	p, err := s.pairingOf(channel)
+	if err != nil {
+		return Request{}, err
+	}
+	r, err := p.approve(code)
+	if err == nil {
+		if a, e := s.find(channel, r.Account); e == nil {
+			err = errors.Join(a.Queue(Outbound{ID: "approved-" + r.Code, To: r.Chat, Text: "You are approved. Say something."}, nil))
+		}
+	}
+	return r, err
+}
+
+func (s *Set) pairingOf(channel string) (*pairing, error) {
+	if _, err := s.find(channel, ""); errors.Is(err, ErrUnknown) {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pairingLocked(channel)
+}
+
+// journalName is the same while the account is the same one at the network: a
+// bot's update ids are its own.
+func journalName(c *config.ChannelAccount) string {
+	name := c.Channel + "-" + c.Account
+	if bot, _, ok := strings.Cut(c.BotToken.Reveal(), ":"); ok && c.Kind == "telegram" {
+		name += "-" + bot
+	}
+	return name
+}

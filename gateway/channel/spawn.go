@@ -1,0 +1,45 @@
+package channel
+
+import (
+	"io"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+// This file is the only one of the package that starts processes: the programs
+// of channels, as the configuration names them.
+
+// child is a running program.
+type child struct {
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	stdout io.ReadCloser
+}
+
+// spawn starts a program without a shell: in dir, with an environment made from
+// nothing, in a process group of its own and, where the kernel can, such that
+// it dies with us. Elsewhere it ends when its stdin does.
+func spawn(command []string, dir string, stderr io.Writer) (*child, error) {
+	cmd := exec.Command(command[0], command[1:]...)
+	cmd.Dir = dir
+	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + dir, "LANG=C.UTF-8", "TMPDIR=" + dir}
+	cmd.SysProcAttr = childAttr()
+	cmd.Stderr = stderr
+	cmd.WaitDelay = time.Second // a descendant may hold the pipes
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return &child{cmd, in, out}, nil
+}
+
+// kill ends the program and everything that it started in its group.
+func (c *child) kill() { syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) }

@@ -1,0 +1,354 @@
+package channel
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"openclaw/reload/config"
+)
+
+const (
+	pollTime      = 30 * time.Second
+	pollMargin    = 10 * time.Second // after which a poll that should have ended is given up
+	callTime      = 30 * time.Second
+	telegramLimit = 4096    // UTF-16 units of a message, after its entities were parsed
+	maxAnswer     = 8 << 20 // bytes of one answer of the API
+)
+
+// telegram is a bot, over the Bot API (core.telegram.org/bots/api).
+type telegram struct {
+	root      string // of the API, without a slash at the end
+	token     string
+	maxFile   int64
+	transport *transport
+	me        atomic.Pointer[tgUser]
+}
+
+func newTelegram(c *config.ChannelAccount, dial func(ctx context.Context, network, addr string) (net.Conn, error)) (*telegram, error) {
+	if c.BotToken.IsZero() {
+		return nil, final("botToken is missing")
+	}
+	return &telegram{
+		root: strings.TrimRight(c.APIRoot, "/"), token: c.BotToken.Reveal(), maxFile: int64(c.MediaMaxMb) << 20,
+		transport: newTransport(c.Network.Family, dial),
+	}, nil
+}
+
+// Limit is the length of a message.
+func (t *telegram) Limit() int { return telegramLimit }
+
+// apiError is an answer of the API that is not ok.
+type apiError struct {
+	code   int
+	text   string
+	after  time.Duration
+	moved  int64 // the chat has become this one
+	spoken bool  // the API itself said so, not something before it
+}
+
+func (e *apiError) Error() string { return fmt.Sprintf("telegram: %d %s", e.code, e.text) }
+
+// errBegun marks a failure after the request went out.
+type errBegun struct{ error }
+
+func (e errBegun) Unwrap() error { return e.error }
+
+// call makes one request of the API and decodes its result. The token is in the
+// address, and in no error.
+func (t *telegram) call(ctx context.Context, limit time.Duration, method string, in, out any) error {
+	raw, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	return t.post(ctx, limit, method, "application/json", raw, out)
+}
+
+func (t *telegram) post(ctx context.Context, limit time.Duration, method, contentType string, body []byte, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var begun atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { begun.Store(true) }})
+	resp, err := t.request(ctx, http.MethodPost, "/bot"+t.token+"/"+method, contentType, body)
+	if err != nil {
+		if begun.Load() {
+			return errBegun{err}
+		}
+		return err
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	var answer struct {
+		OK          bool            `json:"ok"`
+		Result      json.RawMessage `json:"result"`
+		ErrorCode   int             `json:"error_code"`
+		Description string          `json:"description"`
+		Parameters  struct {
+			RetryAfter int64 `json:"retry_after"`
+			MigrateTo  int64 `json:"migrate_to_chat_id"`
+		} `json:"parameters"`
+	}
+	switch {
+	case err != nil && resp.StatusCode == http.StatusOK:
+		return errBegun{t.redact(fmt.Errorf("telegram: the answer broke off: %w", err))}
+	case len(raw) > maxAnswer:
+		return errBegun{fmt.Errorf("telegram: an answer of more than %d bytes", maxAnswer)}
+	}
+	bad := json.Unmarshal(raw, &answer)
+	switch {
+	case bad == nil && answer.OK && resp.StatusCode == http.StatusOK:
+		if out == nil {
+			return nil
+		}
+		if err := json.Unmarshal(answer.Result, out); err != nil {
+			return errBegun{fmt.Errorf("telegram: the answer to %s cannot be read: %w", method, err)}
+		}
+		return nil
+	case bad != nil && resp.StatusCode == http.StatusOK:
+		return errBegun{fmt.Errorf("telegram: the answer to %s is not JSON", method)}
+	}
+	e := &apiError{code: resp.StatusCode, text: http.StatusText(resp.StatusCode), spoken: bad == nil && answer.ErrorCode != 0}
+	if e.spoken {
+		e.code, e.text = answer.ErrorCode, plain(strings.ReplaceAll(answer.Description, t.token, "[redacted]"), 300)
+		e.after, e.moved = time.Duration(answer.Parameters.RetryAfter)*time.Second, answer.Parameters.MigrateTo
+	}
+	return e
+}
+
+// request makes one request below the root.
+func (t *telegram) request(ctx context.Context, method, path, contentType string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, t.root+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, errors.New("telegram: apiRoot or botToken cannot be made an address")
+	}
+	req.Header.Set("User-Agent", "openclaw")
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	resp, err := t.transport.RoundTrip(req)
+	if err != nil {
+		return nil, t.redact(fmt.Errorf("telegram: %w", err))
+	}
+	return resp, nil
+}
+
+// redact returns err if the token is not in its text, else one that says the
+// same without it.
+func (t *telegram) redact(err error) error {
+	if s := err.Error(); strings.Contains(s, t.token) {
+		return errors.New(strings.ReplaceAll(s, t.token, "[redacted]"))
+	}
+	return err
+}
+
+// Run polls for updates. An update is confirmed to the network by the next poll,
+// after Receive has made it durable.
+func (t *telegram) Run(ctx context.Context, a *Account) error {
+	t.transport.CloseIdleConnections() // one of them may be why we are here again
+	defer t.transport.CloseIdleConnections()
+	me := new(tgUser)
+	if err := t.call(ctx, callTime, "getMe", struct{}{}, me); err != nil {
+		return t.fault(err)
+	}
+	t.me.Store(me)
+	a.Alive("@" + me.Username)
+	for offset := a.Offset(); ; {
+		var updates []json.RawMessage
+		err := t.call(ctx, pollTime+pollMargin, "getUpdates", map[string]any{
+			"offset": offset, "limit": 100, "timeout": int(pollTime / time.Second), "allowed_updates": []string{"message"},
+		}, &updates)
+		var e *apiError
+		if errors.As(err, &e) && e.code == http.StatusConflict && strings.Contains(e.text, "webhook") {
+			a.log.Warn("channel takes back its webhook", "channel", a.name())
+			err = t.call(ctx, callTime, "deleteWebhook", map[string]any{"drop_pending_updates": false}, nil)
+			if err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return t.fault(err)
+		}
+		a.Alive("")
+		var list []Inbound
+		for _, raw := range updates {
+			var u tgUpdate
+			if err := json.Unmarshal(raw, &u); err != nil {
+				var id struct {
+					ID int64 `json:"update_id"`
+				}
+				json.Unmarshal(raw, &id)
+				a.log.Warn("update cannot be read and is left out", "channel", a.name(), "err", err)
+				offset = max(offset, id.ID+1)
+				continue
+			}
+			offset = max(offset, u.ID+1)
+			if m, ok := t.inbound(&u); ok {
+				if judge(&a.conf, &m, func(id string) bool { return a.pairing.allowed(a.conf.Account, id) }) == admitted {
+					t.fetch(ctx, &m, u.Message)
+				}
+				list = append(list, m)
+			}
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := a.Receive(ctx, offset, list...); err != nil {
+			return err
+		}
+	}
+}
+
+// fault says what an error means for the connection.
+func (t *telegram) fault(err error) error {
+	var e *apiError
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch e.code {
+	case http.StatusUnauthorized, http.StatusNotFound:
+		return final("the bot token is not accepted (%d %s): take a new one from @BotFather", e.code, e.text)
+	case http.StatusConflict:
+		return &Fault{Err: errors.New("another program polls with this bot token: only one can; stop the other one"), Wait: pollTime + pollMargin}
+	case http.StatusTooManyRequests:
+		return &Fault{Err: e, Wait: e.after}
+	}
+	return err
+}
+
+// Send sends a text, formatted where the API can parse it, or one file.
+func (t *telegram) Send(ctx context.Context, out Outbound) (Sent, error) {
+	in := map[string]any{"chat_id": out.To}
+	if out.Thread != "" {
+		in["message_thread_id"] = json.Number(out.Thread)
+	}
+	if out.ReplyTo != "" {
+		in["reply_parameters"] = map[string]any{"message_id": json.Number(out.ReplyTo), "allow_sending_without_reply": true}
+	}
+	if len(out.Files) > 0 {
+		return t.sent(t.upload(ctx, in, out.Files[0]))
+	}
+	in["text"], in["parse_mode"] = formatted(out.Text), "HTML"
+	m, err := t.sendText(ctx, in)
+	var e *apiError
+	if errors.As(err, &e) && e.code == http.StatusBadRequest {
+		switch {
+		case e.moved != 0:
+			in["chat_id"] = e.moved
+			m, err = t.sendText(ctx, in)
+		case strings.Contains(e.text, "parse entities"), strings.Contains(e.text, "too long"):
+			in["text"] = out.Text
+			delete(in, "parse_mode")
+			m, err = t.sendText(ctx, in)
+		}
+	}
+	return t.sent(m, err)
+}
+
+func (t *telegram) sendText(ctx context.Context, in map[string]any) (m tgMessage, err error) {
+	return m, t.call(ctx, callTime, "sendMessage", in, &m)
+}
+
+// sent says what the outcome of a send means: not sent, refused, or unknown.
+func (t *telegram) sent(m tgMessage, err error) (Sent, error) {
+	var e *apiError
+	var begun errBegun
+	switch {
+	case err == nil:
+		return Sent{MessageID: fmt.Sprint(m.ID)}, nil
+	case errors.As(err, &e) && e.code == http.StatusTooManyRequests:
+		return Sent{}, &Fault{Err: err, Wait: max(e.after, time.Second)}
+	case errors.As(err, &e) && (e.code == 401 || e.code >= 500 && (e.spoken || e.code == 502 || e.code == 503)):
+		return Sent{}, &Fault{Err: err, Wait: 3 * time.Second}
+	case errors.As(err, &e) && e.code < 500:
+		return Sent{}, &Fault{Err: err, Final: true}
+	case e == nil && !errors.As(err, &begun):
+		return Sent{}, &Fault{Err: err, Wait: 3 * time.Second} // nothing left this host
+	}
+	return Sent{}, err
+}
+
+// Typing shows that an answer is being made.
+func (t *telegram) Typing(ctx context.Context, m Inbound) {
+	in := map[string]any{"chat_id": m.Chat, "action": "typing"}
+	if m.Thread != "" {
+		in["message_thread_id"] = json.Number(m.Thread)
+	}
+	t.call(ctx, 5*time.Second, "sendChatAction", in, nil)
+}
+
+// formatted is text as the API's HTML: code blocks, code and bold, of which no
+// character can be lost; everything else is as it was written.
+func formatted(text string) string {
+	escape := strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace
+	var b strings.Builder
+	block := false
+	for line := range strings.Lines(text) {
+		body := strings.TrimRight(line, "\n")
+		fence := strings.TrimSpace(body)
+		switch {
+		case !block && strings.HasPrefix(fence, "```") && !strings.Contains(fence[3:], "`"):
+			block = true
+			b.WriteString("<pre>")
+			continue
+		case block && fence == "```":
+			block = false
+			b.WriteString("</pre>" + line[len(body):])
+			continue
+		case block:
+			b.WriteString(escape(line))
+			continue
+		}
+		parts := strings.Split(body, "`")
+		if len(parts)%2 == 0 {
+			parts = []string{body}
+		}
+		for i, part := range parts {
+			switch {
+			case i%2 == 0:
+				b.WriteString(bold(escape(part)))
+			case part == "":
+				b.WriteString("``")
+			default:
+				b.WriteString("<code>" + escape(part) + "</code>")
+			}
+		}
+		b.WriteString(line[len(body):])
+	}
+	if block {
+		b.WriteString("</pre>")
+	}
+	return b.String()
+}
+
+// bold marks what stands between pairs of two asterisks.
+func bold(s string) string {
+	parts := strings.Split(s, "**")
+	if len(parts)%2 == 0 {
+		return s
+	}
+	var b strings.Builder
+	for i, p := range parts {
+		switch {
+		case i%2 == 0:
+			b.WriteString(p)
+		case p == "":
+			b.WriteString("****")
+		default:
+			b.WriteString("<b>" + p + "</b>")
+		}
+	}
+	return b.String()
+}
+
+// sizeText is a size for people.
+func sizeText(n int64) string { return fmt.Sprintf("%d KB", max(1, cmp.Or(n, 1)/1024)) }

@@ -1,0 +1,345 @@
+package channel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"openclaw/reload/config"
+)
+
+// TestTelegramSenders is the table of who may speak, by numeric id.
+func TestTelegramSenders(t *testing.T) {
+	private := func(from int64, more string) string {
+		return fmt.Sprintf(`"message":{"message_id":5,"from":{"id":%d,"first_name":"Owner","username":"owner"},"chat":{"id":%d,"type":"private"},"text":"hi"%s}`, from, from, more)
+	}
+	group := func(from int64, text, more string) string {
+		return fmt.Sprintf(`"message":{"message_id":5,"from":{"id":%d,"first_name":"O"},"chat":{"id":-100,"type":"supergroup"},"text":%q%s}`, from, text, more)
+	}
+	named := `,"entities":[{"type":"mention","offset":3,"length":9}]`
+	for _, c := range []struct {
+		name, update string
+		change       func(*config.ChannelAccount)
+		admitted     bool
+		code         bool
+	}{
+		{"unknown, allowlist", private(8, ""), nil, false, false},
+		{"unknown, pairing", private(8, ""), func(c *config.ChannelAccount) { c.DMPolicy = "pairing" }, false, true},
+		{"unknown, open", private(8, ""), func(c *config.ChannelAccount) { c.DMPolicy = "open" }, true, false},
+		{"listed, disabled", private(7, ""), func(c *config.ChannelAccount) { c.DMPolicy = "disabled" }, false, false},
+		{"listed", private(7, ""), nil, true, false},
+		{"listed, forwarded", private(7, `,"forward_origin":{"type":"user"}`), nil, true, false},
+		{"display name listed", private(8, ""), func(c *config.ChannelAccount) { c.AllowFrom = []string{"Owner"} }, false, false},
+		{"username listed", private(8, ""), func(c *config.ChannelAccount) { c.AllowFrom = []string{"owner", "@owner"} }, false, false},
+		{"allowFrom is empty", private(7, ""), func(c *config.ChannelAccount) { c.AllowFrom = []string{} }, false, false},
+		{"no allowFrom", private(7, ""), func(c *config.ChannelAccount) { c.AllowFrom = nil }, false, false},
+		{"edited", strings.Replace(private(7, ""), "message", "edited_message", 1), nil, false, false},
+		{"callback", `"callback_query":{"id":"1","from":{"id":7},"data":"x"}`, nil, false, false},
+		{"channel post", `"channel_post":{"message_id":1,"chat":{"id":-5,"type":"channel"},"text":"x"}`, nil, false, false},
+		{"another bot", strings.Replace(private(7, ""), `"id":7,`, `"id":7,"is_bot":true,`, 1), nil, false, false},
+		{"group without mention", group(7, "hi all", ""), nil, false, false},
+		{"group, mentioned", group(7, "hi @claw_bot", named), nil, true, false},
+		{"group, another is mentioned", group(7, "hi @claw_bob", named), nil, false, false},
+		{"group, named without an entity", group(7, "hi @claw_bot", ""), nil, false, false},
+		{"group, reply to us", group(7, "yes", `,"reply_to_message":{"message_id":1,"from":{"id":4242}}`), nil, true, false},
+		{"group, stranger mentions", group(8, "hi @claw_bot", named), nil, false, false},
+		{"group, no mention wanted", group(7, "hi", ""), func(c *config.ChannelAccount) {
+			c.Groups = map[string]config.Group{"-100": {Enabled: true}}
+		}, true, false},
+		{"another group listed", group(7, "hi @claw_bot", named), func(c *config.ChannelAccount) {
+			c.Groups = map[string]config.Group{"-101": {Enabled: true}}
+		}, false, false},
+		{"groups disabled", group(7, "hi @claw_bot", named), func(c *config.ChannelAccount) { c.GroupPolicy = "disabled" }, false, false},
+		{"paired people are nobody in groups", group(8, "hi @claw_bot", named), func(c *config.ChannelAccount) { c.DMPolicy = "open" }, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r, api := newRig(t), newFakeAPI(t)
+			conf := bot(api.srv.URL)
+			if c.change != nil {
+				c.change(&conf)
+			}
+			api.push(10, c.update)
+			r.set.Apply([]config.ChannelAccount{conf})
+			account, err := r.set.find("telegram", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.until("the offset", func() bool { return account.Offset() == 11 })
+			want := 0
+			if c.admitted || c.code {
+				want = 1
+			}
+			r.until("the reply", func() bool { s := account.Status(); return len(api.sent()) >= want && s.Waiting == 0 && s.Queued == 0 })
+			r.mu.Lock()
+			n := len(r.got)
+			r.mu.Unlock()
+			if (n == 1) != c.admitted {
+				t.Errorf("handed on %d times", n)
+			}
+			sent := api.sent()
+			if c.code {
+				pending, err := r.set.Pending("telegram")
+				if err != nil || len(pending) != 1 || !strings.Contains(sent[0], pending[0].Code) || pending[0].ID != "8" {
+					t.Errorf("%v, %v; told %q", pending, err, sent)
+				}
+			} else if len(sent) != want {
+				t.Errorf("sent %q", sent)
+			}
+		})
+	}
+}
+
+// TestTelegramBadDays: whatever the API does, what was said is answered once.
+func TestTelegramBadDays(t *testing.T) {
+	hijack := func(w http.ResponseWriter, said string) bool {
+		c, _, err := w.(http.Hijacker).Hijack()
+		if err == nil {
+			io.WriteString(c, said)
+			c.Close()
+		}
+		return true
+	}
+	type answer = func(method string, n int, in map[string]any, w http.ResponseWriter) bool
+	once := func(on string, do func(w http.ResponseWriter) bool) answer {
+		return func(method string, n int, _ map[string]any, w http.ResponseWriter) bool {
+			return method == on && n == 1 && do(w)
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		answer answer
+		unsure bool
+		log    string
+	}{
+		{name: "429", answer: once("sendMessage", func(w http.ResponseWriter) bool {
+			return fakeFail(w, 429, "Too Many Requests: retry after 1", `,"parameters":{"retry_after":1}`)
+		})},
+		{name: "poll 429", answer: once("getUpdates", func(w http.ResponseWriter) bool {
+			return fakeFail(w, 429, "Too Many Requests", `,"parameters":{"retry_after":1}`)
+		}), log: "channel down"},
+		{name: "poll 502", answer: once("getUpdates", func(w http.ResponseWriter) bool { w.WriteHeader(502); return true }), log: "502"},
+		{name: "poll reset", answer: once("getUpdates", func(w http.ResponseWriter) bool { return hijack(w, "") }), log: "channel down"},
+		{name: "poll truncated", answer: once("getUpdates", func(w http.ResponseWriter) bool { io.WriteString(w, `{"ok":true,"result":[{"upd`); return true }), log: "not JSON"},
+		{name: "poll cut off", answer: once("getUpdates", func(w http.ResponseWriter) bool {
+			return hijack(w, "HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{\"ok\":true")
+		}), log: "broke off"},
+		{name: "webhook", answer: once("getUpdates", func(w http.ResponseWriter) bool {
+			return fakeFail(w, 409, "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first", "")
+		}), log: "takes back its webhook"},
+		{name: "send 500", answer: once("sendMessage", func(w http.ResponseWriter) bool { return fakeFail(w, 500, "Internal Server Error", "") })},
+		{name: "parse error", answer: func(method string, _ int, in map[string]any, w http.ResponseWriter) bool {
+			return method == "sendMessage" && in["parse_mode"] != nil && fakeFail(w, 400, "Bad Request: can't parse entities: unsupported tag", "")
+		}},
+		{name: "send reset", answer: once("sendMessage", func(w http.ResponseWriter) bool { return hijack(w, "") }), unsure: true, log: "uncertain"},
+		{name: "send cut off", answer: once("sendMessage", func(w http.ResponseWriter) bool {
+			return hijack(w, "HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{\"ok\":true")
+		}), unsure: true, log: "uncertain"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r, api := newRig(t), newFakeAPI(t)
+			api.answer = c.answer
+			api.say(10, 7, "hello *_[")
+			r.set.Apply([]config.ChannelAccount{bot(api.srv.URL)})
+			account, _ := r.set.find("telegram", "")
+			r.until("the end", func() bool {
+				s := account.Status()
+				return account.Offset() == 11 && s.Waiting == 0 && s.Queued == 0
+			})
+			sent, s := api.sent(), account.Status()
+			if c.unsure {
+				if len(sent) != 0 || len(s.Uncertain) != 1 {
+					t.Errorf("sent %q, uncertain %v", sent, s.Uncertain)
+				}
+			} else if !slices.Equal(sent, []string{"you said hello *_["}) || len(s.Uncertain) != 0 {
+				t.Errorf("sent %q, uncertain %v", sent, s.Uncertain)
+			}
+			if logs := r.logs.String(); !strings.Contains(logs, c.log) || strings.Contains(logs, fakeToken) || strings.Contains(logs, "AAfake") {
+				t.Errorf("the log, which must hold %q and not the token:\n%s", c.log, logs)
+			}
+		})
+	}
+}
+
+// TestTelegramTerminal: a token that is not accepted is told once, and not tried again.
+func TestTelegramTerminal(t *testing.T) {
+	r, api := newRig(t), newFakeAPI(t)
+	conf := bot(api.srv.URL)
+	conf.BotToken = config.NewSecret("4242:another")
+	r.set.Apply([]config.ChannelAccount{conf})
+	r.until("terminal", func() bool { return r.set.Status()[0].Terminal })
+	if s := r.set.Status()[0]; !strings.Contains(s.LastError, "not accepted") || s.State != StateFailed {
+		t.Errorf("%+v", s)
+	}
+	if _, err := r.set.Send(t.Context(), "telegram", "", Outbound{ID: "x", To: "7", Text: "x"}); !errors.Is(err, ErrClosed) {
+		t.Errorf("send: %v", err)
+	}
+	r.set.Apply([]config.ChannelAccount{bot(api.srv.URL)}) // the operator mends it
+	r.until("open", func() bool { return r.set.Status()[0].State == StateOpen })
+}
+
+// TestTelegramTwoPollers: who is not alone says so, and does not fight.
+func TestTelegramTwoPollers(t *testing.T) {
+	r, api := newRig(t), newFakeAPI(t)
+	api.answer = func(method string, _ int, _ map[string]any, w http.ResponseWriter) bool {
+		return method == "getUpdates" && fakeFail(w, 409, "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running", "")
+	}
+	r.set.Apply([]config.ChannelAccount{bot(api.srv.URL)})
+	r.until("told", func() bool { return strings.Contains(r.set.Status()[0].LastError, "another program polls") })
+	api.mu.Lock()
+	defer api.mu.Unlock()
+	if n := api.calls["getUpdates"]; n != 1 {
+		t.Errorf("polled %d times", n)
+	}
+}
+
+// TestTelegramFiles takes pictures and text in, sends files out, and names what it cannot have.
+func TestTelegramFiles(t *testing.T) {
+	r, api := newRig(t), newFakeAPI(t)
+	api.push(10, `"message":{"message_id":5,"from":{"id":7},"chat":{"id":7,"type":"private"},"caption":"look","photo":[{"file_id":"small"},{"file_id":"big","file_size":10}]}`)
+	api.push(11, `"message":{"message_id":6,"from":{"id":7},"chat":{"id":7,"type":"private"},"document":{"file_id":"n","file_name":"n.txt","mime_type":"text/plain","file_size":9}}`)
+	api.push(12, `"message":{"message_id":7,"from":{"id":7},"chat":{"id":7,"type":"private"},"document":{"file_id":"n","file_name":"n.zip","mime_type":"application/zip","file_size":9}}`)
+	api.push(13, `"message":{"message_id":8,"from":{"id":7},"chat":{"id":7,"type":"private"},"document":{"file_id":"n","file_name":"n.txt","mime_type":"text/plain","file_size":99999999}}`)
+	api.push(14, `"message":{"message_id":9,"from":{"id":7},"chat":{"id":7,"type":"private"},"document":{"file_id":"../../secret","file_name":"n.txt","mime_type":"text/plain"}}`)
+	r.set.Apply([]config.ChannelAccount{bot(api.srv.URL)})
+	r.until("five", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.got) == 5 })
+	g := r.got
+	if g[0].Text != "look" || len(g[0].Files) != 1 || string(g[0].Files[0].Data) != "file:docs/big" || g[0].Files[0].MIME != "image/jpeg" {
+		t.Errorf("picture: %+v", g[0])
+	}
+	if len(g[1].Files) != 1 || string(g[1].Files[0].Data) != "file:docs/n" {
+		t.Errorf("text: %+v", g[1])
+	}
+	for i, why := range map[int]string{2: "not read", 3: "too large", 4: "path"} {
+		if len(g[i].Files) != 0 || !strings.Contains(g[i].Text, why) {
+			t.Errorf("%d: %+v", i, g[i])
+		}
+	}
+	sent, err := r.set.Send(t.Context(), "telegram", "default", Outbound{ID: "f", To: "7", Text: "here", Files: []File{{Name: "a.png", MIME: "image/png", Data: []byte("x")}, {Name: "a.pdf", Data: []byte("y")}}})
+	if err != nil || sent.MessageID == "" {
+		t.Fatal(err)
+	}
+	api.mu.Lock()
+	defer api.mu.Unlock()
+	last := api.sends[len(api.sends)-3:]
+	if last[0]["photo"] != "a.png" || last[1]["document"] != "a.pdf" || last[2]["text"] != "here" {
+		t.Errorf("%v", last)
+	}
+}
+
+// TestTelegramStop: the poll is over when StopReceiving returns, and one account's
+// reload leaves the other alone.
+func TestTelegramStop(t *testing.T) {
+	r, api := newRig(t), newFakeAPI(t)
+	polls := make(chan context.Context, 10)
+	api.srv.Config.Handler = func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			if strings.HasSuffix(q.URL.Path, "/getUpdates") {
+				polls <- q.Context()
+			}
+			next.ServeHTTP(w, q)
+		})
+	}(api.srv.Config.Handler)
+	one, two := bot(api.srv.URL), bot(newFakeAPI(t).srv.URL)
+	two.Account = "second"
+	r.set.Apply([]config.ChannelAccount{one, two})
+	poll := <-polls
+	two.AllowFrom = []string{"9"}
+	r.set.Apply([]config.ChannelAccount{one, two})
+	if poll.Err() != nil {
+		t.Error("the other account was disturbed")
+	}
+	r.set.StopReceiving()
+	select {
+	case <-poll.Done():
+	case <-time.After(5 * time.Second):
+		t.Error("the poll goes on")
+	}
+}
+
+// TestPairing: codes are durable, bounded in number and time, and let in by id.
+func TestPairing(t *testing.T) {
+	r := newRig(t)
+	p, err := openPairing(r.dir, "telegram")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := map[string]string{}
+	for _, from := range []string{"1", "2", "3", "4"} {
+		c, tell, err := p.ask("default", &Inbound{From: from, Name: "N\nx"})
+		if err != nil || tell != (from != "4") {
+			t.Fatalf("%s: %q %t %v", from, c, tell, err)
+		}
+		code[from] = c
+	}
+	if c, tell, _ := p.ask("default", &Inbound{From: "1"}); c != code["1"] || tell {
+		t.Error("told twice")
+	}
+	if len(code["1"]) != 8 || strings.Trim(code["1"], codeLetters) != "" {
+		t.Errorf("code %q", code["1"])
+	}
+	if p, err = openPairing(r.dir, "telegram"); err != nil || len(p.list()) != 3 {
+		t.Fatalf("after a restart: %v, %v", p.list(), err)
+	}
+	if got, err := p.approve(" " + strings.ToLower(code["2"]) + "\n"); err != nil || got.ID != "2" {
+		t.Fatal(got, err)
+	}
+	if p, err = openPairing(r.dir, "telegram"); err != nil || !p.allowed("default", "2") || p.allowed("default", "1") || p.allowed("other", "2") {
+		t.Error("allowed", err)
+	}
+	for range maxGuesses {
+		if _, err := p.approve("AAAAAAAA"); !errors.Is(err, ErrCode) {
+			t.Fatal(err)
+		}
+	}
+	if _, err := p.approve(code["1"]); !errors.Is(err, ErrGuesses) {
+		t.Error(err)
+	}
+	p.guesses = nil
+	p.state.Pending[0].At -= codeLife.Milliseconds()
+	if _, err := p.approve(code["1"]); !errors.Is(err, ErrCode) {
+		t.Error("an expired code", err)
+	}
+}
+
+// TestJournal: what was sending when the process ended is uncertain, the rest goes on.
+func TestJournal(t *testing.T) {
+	r := newRig(t)
+	j, err := openJournal(r.dir, "x-default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := func(id string) entry { return entry{Out: []Outbound{{ID: id, To: "7", Text: id}}} }
+	if err := j.write(entry{In: &Inbound{ID: "1"}, Offset: 2}, entry{In: &Inbound{ID: "2"}, Offset: 3}, out("a"), out("b"), out("c"),
+		entry{Sending: "a"}, entry{Sent: "a"}, entry{Sending: "b"}, entry{Done: "1"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.file.Append([]byte(`{"out":[{"id":"torn`)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // as it was and as it was written anew
+		j.file.Close()
+		if j, err = openJournal(r.dir, "x-default"); err != nil {
+			t.Fatal(err)
+		}
+		if len(j.waiting) != 1 || j.waiting[0].ID != "2" || !j.waiting[0].Again || len(j.queue) != 1 || j.queue[0].out.ID != "c" ||
+			len(j.uncertain) != 1 || j.uncertain[0].ID != "b" || j.offset != 3 || !j.known("1") || j.known("3") {
+			t.Fatalf("%+v %+v %+v", j.waiting, j.queue, j.uncertain)
+		}
+		lines, err := encode(j.state())
+		if err == nil {
+			err = j.file.Rewrite(lines)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	j.file.Close()
+}

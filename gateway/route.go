@@ -1,0 +1,145 @@
+package gateway
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"openclaw/gateway/agent"
+	"openclaw/gateway/channel"
+	"openclaw/gateway/store"
+	"openclaw/reload/config"
+)
+
+// This file joins channels and agents: what is heard becomes a turn of the
+// session that it belongs to, and the turn's answer the reply.
+
+// hear is the channels' Handler. The turn is named after the message, and the
+// message in the transcript too: after a crash it is neither said twice nor
+// left without its answer.
+func (g *Gateway) hear(_ context.Context, a *channel.Account, m channel.Inbound) (func(context.Context) (string, error), error) {
+	key := channelKey(g.cfg(), a, &m)
+	if ids, ok := g.agents.Stop(key, m.Text); ok {
+		return said(fmt.Sprintf("Stopped %d.", len(ids))), nil
+	}
+	source := a.Channel() + ":" + a.ID() + ":" + m.ID
+	if len(source) > 128 {
+		sum := sha256.Sum256([]byte(source))
+		source = a.Channel() + ":" + hex.EncodeToString(sum[:])
+	}
+	t := agent.Turn{
+		RunID: source, SessionKey: key, System: toldOf(a, &m),
+		Messages: []store.Message{{Role: store.RoleUser, Content: heardOf(&m), Source: source}},
+		Answer:   &store.Answer{ID: source, By: "channel"},
+	}
+	if m.Again {
+		known, answer, err := g.agents.Said(key, source)
+		switch {
+		case err != nil && !errors.Is(err, agent.ErrUnknownSession):
+			return nil, err
+		case answer != nil:
+			return said(answer.Content.String()), nil
+		case known:
+			t.Messages, t.Resume = nil, source
+		}
+	}
+	run, err := g.agents.Start(context.Background(), t) // it outlives the connection
+	switch {
+	case errors.Is(err, agent.ErrBusy), errors.Is(err, agent.ErrDraining), errors.Is(err, store.ErrNoSpace):
+		return nil, &channel.Fault{Err: err, Wait: time.Second}
+	case err != nil:
+		return nil, asWireQuiet(err)
+	}
+	return func(ctx context.Context) (string, error) { return g.replyOf(ctx, run) }, nil
+}
+
+// replyOf waits for what a run says.
+func (g *Gateway) replyOf(ctx context.Context, run *agent.Run) (string, error) {
+	select {
+	case <-run.Done():
+	case <-ctx.Done():
+		select {
+		case <-run.Done(): // first
+		default:
+			return "", context.Cause(ctx)
+		}
+	}
+	res := run.Result()
+	switch {
+	case res.Status == agent.StatusAborted && g.stopping.Load():
+		return "", &channel.Fault{Err: res.Err} // it is answered after the next start
+	case res.Status == agent.StatusError:
+		return res.Text, errors.New(asWireQuiet(res.Err).Message)
+	}
+	return res.Text, nil
+}
+
+func said(text string) func(context.Context) (string, error) {
+	return func(context.Context) (string, error) { return text, nil }
+}
+
+// channelKey is the session of a chat.
+func channelKey(cfg *config.Config, a *channel.Account, m *channel.Inbound) string {
+	peer := m.From
+	if m.Group {
+		peer = m.Chat
+	}
+	prefix := "agent:" + cfg.AgentFor(a.Channel(), a.ID(), m.Group, peer) + ":"
+	if m.Group {
+		key := prefix + a.Channel() + ":group:" + peer
+		if m.Thread != "" {
+			key += ":thread:" + m.Thread
+		}
+		return key
+	}
+	switch cfg.Session.DMScope {
+	case "main":
+		return prefix + "main"
+	case "per-peer":
+		return prefix + "direct:" + peer
+	case "per-account-channel-peer":
+		return prefix + a.Channel() + ":" + a.ID() + ":direct:" + peer
+	}
+	return prefix + a.Channel() + ":direct:" + peer
+}
+
+// toldOf is what a system prompt tells of a message's way. The name is the
+// sender's own choice, and is said to be.
+func toldOf(a *channel.Account, m *channel.Inbound) string {
+	where := "a direct chat"
+	if m.Group {
+		where = "the group " + m.Chat
+	}
+	return fmt.Sprintf("This message came over %s, in %s, from the id %s, who goes by the name %q. Your answer is sent there as it is.", a.Channel(), where, m.From, m.Name)
+}
+
+// heardOf is a message as models are shown it.
+func heardOf(m *channel.Inbound) store.Content {
+	text := m.Text
+	if m.Group {
+		text = fmt.Sprintf("[%s, id %s] %s", m.Name, m.From, text)
+	}
+	if m.Forwarded {
+		text = "[forwarded] " + text
+	}
+	if q := m.Quote; q != "" {
+		text = "[in reply to: " + clip(q, 1000) + "]\n" + text
+	}
+	content := store.Text(text)
+	for _, f := range m.Files {
+		switch {
+		case imageType(f.MIME):
+			content = append(content, store.Part{Type: store.PartImage, MimeType: f.MIME, Data: base64.StdEncoding.EncodeToString(f.Data)})
+		case strings.HasPrefix(f.MIME, "text/"), f.MIME == "application/json":
+			content = append(content, store.Part{Type: store.PartText, Text: "\n\n[" + f.Name + "]\n" + strings.ToValidUTF8(string(f.Data), "�")})
+		default:
+			content = append(content, store.Part{Type: store.PartText, Text: "\n\n[" + f.Name + ", " + f.MIME + ", is not read]"})
+		}
+	}
+	return content
+}

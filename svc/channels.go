@@ -1,0 +1,86 @@
+package svc
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"mime"
+	"path/filepath"
+	"strings"
+
+	"openclaw/wire"
+)
+
+// channelSend sends to a chat and says where it went.
+func channelSend(ctx context.Context, e *Env, a *Args, to, text string) error {
+	in := &wire.Send{To: to, Message: text, Channel: a.Get("channel"), AccountID: a.Get("account"), IdempotencyKey: rand.Text()}
+	if name := a.Get("media"); name != "" {
+		raw, err := e.readInput(name)
+		if err != nil {
+			return usage("--media: %v", err)
+		}
+		in.Media = []wire.Attachment{{FileName: filepath.Base(name), MimeType: mime.TypeByExtension(filepath.Ext(name)), Content: base64.StdEncoding.EncodeToString([]byte(raw))}}
+	}
+	if a.Has("dry-run") {
+		if e.JSON {
+			return e.printJSON(map[string]any{"ok": true, "dryRun": true, "kind": "channel", "channel": in.Channel, "to": to})
+		}
+		return e.printf("would send %d bytes to %s over %s\n", len(text), escape(to), escape(in.Channel))
+	}
+	return query(ctx, e, a, "send", in, func(_ *link, sent *wire.SendResult) error {
+		return e.printf("sent to %s over %s, message %s\n", escape(sent.To), escape(sent.Channel), escape(sent.MessageID))
+	})
+}
+
+func channelsStatus(ctx context.Context, e *Env, a *Args) error {
+	return query(ctx, e, a, "channels.status", nil, func(_ *link, s *wire.ChannelsStatus) error {
+		if len(s.ChannelOrder) == 0 {
+			e.Warn("no channel is configured")
+			return nil
+		}
+		var rows [][]string
+		for _, name := range s.ChannelOrder {
+			for _, c := range s.ChannelAccounts[name] {
+				last := "never"
+				if c.LastSuccessAt != 0 {
+					last = e.ago(c.LastSuccessAt)
+				}
+				why := c.LastError
+				if n := len(c.Uncertain); n > 0 {
+					why = strings.TrimPrefix(fmt.Sprintf("%s; %s uncertain", why, count(n, "message")), "; ")
+				}
+				rows = append(rows, []string{name + ":" + c.AccountID, c.State, c.Self, last, fmt.Sprint(c.Waiting), fmt.Sprint(c.Queued), why})
+			}
+		}
+		return e.table([]string{"ACCOUNT", "STATE", "AS", "LAST SUCCESS", "UNANSWERED", "UNSENT", "ERROR"}, rows)
+	})
+}
+
+func channelsLogout(ctx context.Context, e *Env, a *Args) error {
+	in := &wire.ChannelAccountRef{Channel: a.Word(0), AccountID: a.Get("account")}
+	return query(ctx, e, a, "channels.logout", in, func(_ *link, out *wire.ChannelLoggedOut) error {
+		return e.printf("%s:%s is told to unlink\n", escape(out.Channel), escape(out.AccountID))
+	})
+}
+
+func pairingList(ctx context.Context, e *Env, a *Args) error {
+	return query(ctx, e, a, "channels.pairing.list", &wire.ChannelAccountRef{Channel: a.Word(0)}, func(_ *link, list *wire.PairingList) error {
+		if len(list.Requests) == 0 {
+			e.Warn("nobody waits")
+			return nil
+		}
+		var rows [][]string
+		for _, r := range list.Requests {
+			rows = append(rows, []string{r.Code, r.AccountID, r.ID, r.Name, e.ago(r.CreatedAt)})
+		}
+		return e.table([]string{"CODE", "ACCOUNT", "ID", "NAME (THEIR OWN CHOICE)", "SINCE"}, rows)
+	})
+}
+
+func pairingApprove(ctx context.Context, e *Env, a *Args) error {
+	in := &wire.PairingApprove{Channel: a.Word(0), Code: a.Word(1)}
+	return query(ctx, e, a, "channels.pairing.approve", in, func(_ *link, r *wire.PairingRequest) error {
+		return e.printf("%s may write now\n", escape(r.ID))
+	})
+}

@@ -5,7 +5,8 @@
 // (admit.go: host, origin, proxies; auth.go, limiter.go: credentials) and
 // serves the HTTP endpoints of its route table; upgrade.go turns a request into
 // a peer (peer.go), whose requests method.go dispatches by the table in
-// methods.go. tools.go tells of the tools that turns have, and calls one over HTTP. hub.go knows all peers and sends events (event.go) in each one's
+// methods.go. tools.go tells of the tools that turns have, and calls one over
+// HTTP. hub.go knows all peers and sends events (event.go) in each one's
 // dialect (dialect.go). gateway.go starts and stops it all from what options.go
 // says; reload.go applies a changed configuration, and where that takes a
 // restart door.go hands the sockets to the next gateway. health.go and log.go

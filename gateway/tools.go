@@ -145,12 +145,13 @@ func (g *Gateway) toolsInvoke(w http.ResponseWriter, r *http.Request, who princi
 		refused(http.StatusBadRequest, "invalid_request", g.asWire(err).Message)
 		return
 	}
-	i := slices.IndexFunc(set.List(), func(d tool.Definition) bool { return d.Name == in.Tool })
+	list := set.List()
+	i := slices.IndexFunc(list, func(d tool.Definition) bool { return d.Name == in.Tool })
 	if i < 0 {
 		refused(http.StatusNotFound, "not_found", "Tool not available: "+clip(in.Tool, 64))
 		return
 	}
-	args := withAction(in.Args, in.Action, set.List()[i].Parameters)
+	args := withAction(in.Args, in.Action, list[i].Parameters)
 	var res tool.Result
 	if in.DryRun {
 		res = tool.Result{Content: store.Text("dry run: " + in.Tool + " was not called"), Details: []byte(`{"dryRun":true}`)}

@@ -93,16 +93,7 @@ func (a *Agents) Usage(ctx context.Context, days int) (UsageReport, error) {
 }
 
 func (d *DayUsage) add(u *store.Usage) {
-	d.Input += u.Input
-	d.Output += u.Output
-	d.CacheRead += u.CacheRead
-	d.CacheWrite += u.CacheWrite
-	d.TotalTokens += u.TotalTokens
-	d.Cost.Input += u.Cost.Input
-	d.Cost.Output += u.Cost.Output
-	d.Cost.CacheRead += u.Cost.CacheRead
-	d.Cost.CacheWrite += u.Cost.CacheWrite
-	d.Cost.Total += u.Cost.Total
+	add(&d.Usage, *u)
 	if u.Cost.Total == 0 {
 		d.MissingCost++
 	}

@@ -116,7 +116,6 @@ type job struct {
 	shown     string   // the command as process list shows it
 	sandboxed bool
 	timeout   time.Duration
-	remove    func() error // the private directory
 }
 
 func execTool(ctx context.Context, c *call, a *execArgs) (Result, error) {

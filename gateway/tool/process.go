@@ -212,7 +212,7 @@ func endLine(s string) string {
 func details(v any) json.RawMessage {
 	raw, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // maps, strings and numbers only
+		panic(err) // maps, structs, strings and numbers only
 	}
 	return raw
 }

@@ -3,7 +3,6 @@ package tool
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -39,6 +38,6 @@ func webFetch(ctx context.Context, c *call, a *webFetchArgs) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("not fetched: %w", err)
 	}
-	details, err := json.Marshal(webFetched{a.URL, page.URL, page.Status, page.Type, page.Cut})
-	return Result{Content: store.Text(page.String()), Details: details, IsError: !page.OK()}, err
+	told := webFetched{a.URL, page.URL, page.Status, page.Type, page.Cut}
+	return Result{Content: store.Text(page.String()), Details: details(told), IsError: !page.OK()}, nil
 }

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strconv"
 	"syscall"
 	"time"
 )
@@ -75,7 +74,7 @@ func (c *Client) resolve(ctx context.Context, host string) ([]netip.Addr, error)
 	defer cancel()
 	addrs, err := c.lookup(ctx, "ip", host+".")
 	if len(addrs) > maxAnswers {
-		return nil, refuse("the host has more than %s addresses", strconv.Itoa(maxAnswers))
+		return nil, refuse("the host has more than %d addresses", maxAnswers)
 	}
 	return addrs, err
 }

@@ -178,6 +178,16 @@ var attacks = []attack{
 	}},
 	{"chmod-relative", "F09", "change its mode by a path out of the workspace", false, func(w *world) error { return unix.Chmod("../out/secret", 0o666) }},
 	{"chmod-link", "F02", "change its mode through a link in the workspace", false, func(w *world) error { return unix.Chmod(link(w, w.secret()), 0o666) }},
+	{"chmod-root", "F09", "change its mode by /proc/self/root", false, func(w *world) error { return unix.Chmod("/proc/self/root"+w.secret(), 0o666) }},
+	{"chmod-cwd", "F09", "change its mode by /proc/self/cwd", false, func(w *world) error { return unix.Chmod("/proc/self/cwd/../out/secret", 0o666) }},
+	{"chmod-parent", "F09", "change its mode by the working directory of the parent", false, func(w *world) error {
+		dir := fmt.Sprintf("/proc/%d/cwd", os.Getppid())
+		if at, err := os.Readlink(dir); err == nil {
+			at, err = filepath.Rel(at, w.secret())
+			return first(err, unix.Chmod(dir+"/"+at, 0o666))
+		}
+		return unix.Chmod(dir+w.secret(), 0o666) // a keeper's is /
+	}},
 	{"chmod-fd", "F09", "change its mode by a descriptor without rights", false, func(w *world) error {
 		fd, err := unix.Open(w.secret(), unix.O_PATH, 0)
 		return first(err, unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), 0o666))

@@ -97,8 +97,8 @@ func (g *guard) do(n *notice) error {
 	if !n.stillWaits(g.listener) { // else the number may be another process's by now
 		return unix.EPERM
 	}
-	self := "/proc/self/fd/" + strconv.Itoa(fd)
-	name, err := os.Readlink(self)
+	self := inSelf(fd)
+	name, err := nameOf(fd)
 	if err != nil || !g.open(name) {
 		return unix.EPERM
 	}
@@ -198,9 +198,9 @@ func (c client) open(f form, n *notice) (int, error) {
 			return c.descriptor(int(fd))
 		}
 	}
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
+	how := unix.O_PATH | unix.O_CLOEXEC
 	if f.nofollow || flags&unix.AT_SYMLINK_NOFOLLOW != 0 {
-		how.Flags |= unix.O_NOFOLLOW
+		how |= unix.O_NOFOLLOW
 	}
 	base := unix.AT_FDCWD
 	if !strings.HasPrefix(path, "/") {
@@ -209,7 +209,30 @@ func (c client) open(f form, n *notice) (int, error) {
 		}
 		defer unix.Close(base)
 	}
-	return unix.Openat2(base, path, &how)
+	fd, err := unix.Openat(base, path, how, 0)
+	if err == nil {
+		if err = standsAtItsName(fd); err != nil {
+			unix.Close(fd)
+		}
+	}
+	return fd, err
+}
+
+// standsAtItsName refuses what was reached by a link of /proc that leads to an
+// object rather than to a name: those are the keeper's, or not in sight.
+func standsAtItsName(fd int) error {
+	var opened, named unix.Stat_t
+	name, err := nameOf(fd)
+	if err == nil {
+		err = unix.Fstat(fd, &opened)
+	}
+	if err == nil {
+		err = unix.Lstat(name, &named)
+	}
+	if err == nil && (opened.Dev != named.Dev || opened.Ino != named.Ino) {
+		err = unix.EPERM
+	}
+	return err
 }
 
 // descriptor opens what the process has open as fd, or its working directory.

@@ -155,10 +155,10 @@ func (k *keeper) start(s *Spec) error {
 func enclose() error {
 	abi, err := landlockABI()
 	if err != nil {
-		return fmt.Errorf("Landlock: %w", err)
+		return fmt.Errorf("ask for Landlock: %w", err)
 	}
 	if abi < needABI {
-		return fmt.Errorf("Landlock: version %d of it is needed (Linux 6.12), this kernel has %d", needABI, abi)
+		return fmt.Errorf("version %d of Landlock is needed (Linux 6.12), this kernel has %d", needABI, abi)
 	}
 	fd, err := landlockRuleset(unix.LandlockRulesetAttr{Scoped: unix.LANDLOCK_SCOPE_SIGNAL})
 	if err != nil {
@@ -170,7 +170,7 @@ func enclose() error {
 	}
 	for _, pid := range []int{os.Getppid(), 1} {
 		if err := unix.Kill(pid, 0); err != unix.EPERM {
-			return fmt.Errorf("Landlock does not confine signals (%v)", err)
+			return fmt.Errorf("signals are not confined by Landlock (%v)", err)
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -51,7 +52,7 @@ func rules(s *Spec) (fd int, err error) {
 	given := func(paths []string, access uint64) {
 		for _, p := range paths {
 			if err == nil {
-				err = allowPath(fd, p, access, unix.RESOLVE_NO_SYMLINKS)
+				err = allowPath(fd, p, access, true)
 			}
 		}
 	}
@@ -66,7 +67,7 @@ func rules(s *Spec) (fd int, err error) {
 	given([]string{"/dev/null", "/dev/zero", "/dev/full"}, accessDev)
 	for _, p := range system {
 		if err == nil {
-			if err = allowPath(fd, p, accessRead, 0); errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EACCES) {
+			if err = allowPath(fd, p, accessRead, false); errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EACCES) {
 				err = nil
 			}
 		}
@@ -79,17 +80,30 @@ func rules(s *Spec) (fd int, err error) {
 	return fd, err
 }
 
-// allowPath adds a rule for a path. Those of a Spec may not lead over symbolic
-// links: a child that may write in the directory of one could point it elsewhere
-// for the next child.
-func allowPath(ruleset int, path string, access, resolve uint64) error {
-	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: resolve})
+// allowPath adds a rule for a path. Those of a Spec are exact, they may not
+// lead over symbolic links: a child that may write in the directory of one could
+// point it elsewhere for the next child. What was opened is asked for its name:
+// openat2, which could refuse links, does not exist under RestrictSUIDSGID= of
+// systemd.exec(5).
+func allowPath(ruleset int, path string, access uint64, exact bool) error {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
+	if exact {
+		if name, err := nameOf(fd); err != nil || name != path {
+			return &os.PathError{Op: "open", Path: path, Err: unix.ELOOP}
+		}
+	}
 	return allow(ruleset, fd, path, access)
 }
+
+// nameOf is the name that the kernel has for what is open as fd.
+func nameOf(fd int) (string, error) { return os.Readlink(inSelf(fd)) }
+
+// inSelf is a path to what is open as fd.
+func inSelf(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
 func allow(ruleset, fd int, path string, access uint64) error {
 	var st unix.Stat_t

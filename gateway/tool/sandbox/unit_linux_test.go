@@ -29,6 +29,7 @@ func init() {
 			p.when(nr, errno(uint32(unix.EPERM)))
 		}
 		p.when(unix.SYS_CLONE3, errno(uint32(unix.ENOSYS)))
+		p.when(unix.SYS_OPENAT2, errno(uint32(unix.ENOSYS))) // by RestrictSUIDSGID=yes
 		p.call(unix.SYS_CLONE, func() {
 			p.load(argument(0))
 			p.mask(namespaceFlags, errno(uint32(unix.EPERM)))

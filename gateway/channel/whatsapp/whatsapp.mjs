@@ -1,0 +1,719 @@
+// The WhatsApp child of the OpenClaw gateway: Baileys on one side, child
+// protocol 1 (one JSON object a line on stdin and stdout) on the other.
+//
+//   node --permission --allow-fs-read=… --allow-fs-write=… whatsapp.mjs \
+//     --modules DIR --auth DIR --media DIR
+//
+// It reads the modules, writes below the auth and media directories and starts
+// nothing. Nothing is printed but the protocol: what Baileys and libsignal
+// would print holds keys and messages.
+import { createHash, randomBytes } from "node:crypto";
+import fs from "node:fs";
+import { isIP } from "node:net";
+import path from "node:path";
+import { pathToFileURL } from "node:url";
+import { parseArgs } from "node:util";
+
+const PROTOCOL = 1;
+const BAILEYS = "7.0.0-rc14";
+const SOCKET_VARIABLE = "OPENCLAW_WHATSAPP_WEB_SOCKET_URL";
+const MAX_LINE = 1 << 20, MAX_TEXT = 65536, MAX_MEDIA = 64 << 20;
+const MAX_SENDS = 256, MAX_UNACKED = 256, MAX_INBOX = 10000, MAX_RECENT = 1000;
+const ACK_MS = 20_000, UPLOAD_MS = 120_000, DOWNLOAD_MS = 60_000;
+const RETRY_FIRST_MS = 1000, RETRY_LAST_MS = 300_000, STEADY_MS = 30_000, RESTARTS = 5;
+
+// Closings that no reconnecting mends: the operator has to act.
+const STOPS = new Map([
+  [402, "the account is banned for a time"],
+  [403, "the account is forbidden to connect"],
+  [405, "this version of the client is refused"],
+  [406, "the account is banned"],
+  [411, "the phone does not offer linked devices"],
+  [440, "another session took this connection over"],
+]);
+
+for (const name of Object.keys(console)) if (typeof console[name] === "function") console[name] = () => {};
+process.umask(0o077);
+
+const clip = (s, n) => (typeof s === "string" && s.length > n ? s.slice(0, n) : s || undefined);
+const firstLine = (e) => clip(String(e?.message ?? e).split("\n")[0], 200);
+const sleep = (ms, value) => new Promise((done) => setTimeout(done, ms, value));
+const say = (message) => process.stdout.write(JSON.stringify(message) + "\n");
+const log = (level, message) => say({ type: "log", level, message });
+
+/** Ends the process at once: 1 something failed, 2 it was started wrongly. */
+function die(reason, code = 1) {
+  if (!dying) say({ type: "state", state: "closed", reason, ...(code === 2 && { terminal: true }) });
+  dying = true;
+  process.exit(code);
+}
+let dying = false;
+process.on("uncaughtException", (e) => die(`uncaught ${e?.name ?? "error"}: ${firstLine(e)}`));
+process.on("unhandledRejection", (e) => {
+  // What was under way when a connection went fails with it; its close is told by itself.
+  if (e?.isBoom && [408, 428].includes(e.output?.statusCode)) return log("warn", `given up: ${firstLine(e)}`);
+  die(`uncaught ${e?.name ?? "error"}: ${firstLine(e)}`);
+});
+process.stdout.on("error", () => process.exit(0)); // the gateway is gone
+process.stderr.on("error", () => {});
+
+/**
+ * Store keeps the credentials, the Signal keys and the messages the gateway has
+ * not acknowledged, in one 0700 directory. A file is replaced whole or not at
+ * all; creds.json has its former generation beside it; only wipe deletes keys.
+ */
+class Store {
+  constructor(dir) {
+    this.dir = dir;
+    for (const d of [dir, this.at("keys"), this.at("inbox")]) {
+      fs.mkdirSync(d, { recursive: true, mode: 0o700 });
+      fs.chmodSync(d, 0o700);
+    }
+  }
+  at(...names) {
+    return path.join(this.dir, ...names);
+  }
+  read(name) {
+    let text;
+    try {
+      text = fs.readFileSync(this.at(name), "utf8");
+    } catch (e) {
+      if (e.code === "ENOENT") return undefined;
+      throw e;
+    }
+    return JSON.parse(text, wa.BufferJSON.reviver);
+  }
+  /** stage makes name.tmp durable; the rename is the caller's. */
+  stage(name, value) {
+    const fd = fs.openSync(this.at(`${name}.tmp`), "w", 0o600);
+    try {
+      fs.writeFileSync(fd, JSON.stringify(value, wa.BufferJSON.replacer));
+      fs.fsyncSync(fd);
+    } finally {
+      fs.closeSync(fd);
+    }
+  }
+  write(name, value) {
+    this.stage(name, value);
+    fs.renameSync(this.at(`${name}.tmp`), this.at(name));
+  }
+  sync(...names) {
+    const fd = fs.openSync(this.at(...names), "r");
+    try {
+      fs.fsyncSync(fd);
+    } finally {
+      fs.closeSync(fd);
+    }
+  }
+  /** creds are undefined when there are none; unreadable ones are an error, never replaced. */
+  creds() {
+    let broken;
+    for (const name of ["creds.json", "creds.json.bak"]) {
+      try {
+        const creds = this.read(name);
+        if (creds?.me?.id && creds.noiseKey && creds.signedIdentityKey) return creds;
+        if (creds !== undefined) broken ??= new Error(`${name} holds no linked account`);
+      } catch (e) {
+        broken ??= e;
+      }
+    }
+    if (broken) throw broken;
+  }
+  saveCreds(creds) {
+    this.stage("creds.json", creds);
+    try {
+      this.read("creds.json"); // a broken file is no backup
+      fs.renameSync(this.at("creds.json"), this.at("creds.json.bak"));
+    } catch (e) {
+      if (!(e instanceof SyntaxError) && e.code !== "ENOENT") throw e;
+    }
+    fs.renameSync(this.at("creds.json.tmp"), this.at("creds.json"));
+    this.sync();
+  }
+  // The pre-keys share a file since they come by the hundred; all others have one each.
+  keyFile(type, id) {
+    let name = type === "pre-key" ? type : `${type}-${encodeURIComponent(id)}`;
+    if (name.length > 200) name = `${type}-${createHash("sha256").update(id).digest("hex")}`;
+    return `keys/${name}.json`;
+  }
+  readKeys(file) {
+    try {
+      return this.read(file) ?? {};
+    } catch (e) {
+      if (!(e instanceof SyntaxError)) throw e;
+      log("error", `${file.split("-")[0]}: a key file is unreadable and counts as absent`);
+      return {};
+    }
+  }
+  get keys() {
+    return {
+      get: async (type, ids) => {
+        const found = {}, files = new Map();
+        for (const id of ids) {
+          const file = this.keyFile(type, id);
+          if (!files.has(file)) files.set(file, this.readKeys(file));
+          let value = files.get(file)[id];
+          if (value && type === "app-state-sync-key") value = wa.proto.Message.AppStateSyncKeyData.fromObject(value);
+          if (value) found[id] = value;
+        }
+        return found;
+      },
+      set: async (data) => {
+        const files = new Map();
+        for (const [type, values] of Object.entries(data)) {
+          for (const [id, value] of Object.entries(values ?? {})) {
+            const file = this.keyFile(type, id);
+            if (!files.has(file)) files.set(file, this.readKeys(file));
+            if (value) files.get(file)[id] = value;
+            else delete files.get(file)[id];
+          }
+        }
+        for (const [file, values] of files) {
+          if (Object.keys(values).length) this.write(file, values);
+          else fs.rmSync(this.at(file), { force: true });
+        }
+        this.sync("keys");
+      },
+    };
+  }
+  /** retire keeps a revoked identity, one generation of it, in previous/. */
+  retire() {
+    fs.rmSync(this.at("previous"), { recursive: true, force: true });
+    fs.mkdirSync(this.at("previous"), { mode: 0o700 });
+    for (const name of ["creds.json", "creds.json.bak", "keys"]) {
+      if (fs.existsSync(this.at(name))) fs.renameSync(this.at(name), this.at("previous", name));
+    }
+    fs.mkdirSync(this.at("keys"), { mode: 0o700 });
+    this.sync();
+  }
+  wipe() {
+    for (const name of fs.readdirSync(this.dir)) {
+      if (name !== "inbox") fs.rmSync(this.at(name), { recursive: true, force: true });
+    }
+    fs.mkdirSync(this.at("keys"), { mode: 0o700 });
+    this.sync();
+  }
+}
+
+// ---- the connection, by disconnect code
+
+let wa, store, creds, sock, timer, current = { state: "closed" };
+let attempts = 0, restarts = 0, badSession = false, stopping = false, unlinking = false;
+const recent = new Map(); // message id → { key, message }: quotes, and what a recipient asks for again
+const quiet = { level: "silent", child: () => quiet, trace() {}, debug() {}, info() {}, warn() {}, error() {}, fatal() {} };
+
+function enter(state, more = {}) {
+  current = { type: "state", state, ...more };
+  say(current);
+}
+
+function remember(map, id, value) {
+  map.delete(id);
+  map.set(id, value);
+  if (map.size > MAX_RECENT) map.delete(map.keys().next().value);
+}
+
+function connect() {
+  clearTimeout(timer);
+  enter("connecting");
+  let codes = 0;
+  const mine = wa.makeWASocket({
+    auth: { creds, keys: store.keys },
+    ...(options.url && { waWebSocketUrl: options.url }),
+    logger: quiet,
+    browser: ["OpenClaw", "Chrome", "1"],
+    markOnlineOnConnect: false,
+    syncFullHistory: false,
+    shouldIgnoreJid: (jid) => wa.isJidBroadcast(jid) || wa.isJidNewsletter(jid),
+    getMessage: async (key) => recent.get(key.id)?.message,
+  });
+  sock = mine;
+  // Baileys holds events back for up to half a minute after connecting, though
+  // the server was told that they arrived: they are taken before that buffer.
+  const emit = mine.ev.emit;
+  mine.ev.emit = (event, data) => {
+    if (sock === mine) taps[event]?.(data);
+    return emit(event, data);
+  };
+  mine.ws.on("CB:ack,class:message", ({ attrs }) => acks.get(attrs.id)?.(attrs.error));
+  mine.ev.on("creds.update", () => {
+    if (sock === mine && creds?.me) store.saveCreds(creds);
+  });
+  mine.ev.on("connection.update", ({ connection, qr, lastDisconnect }) => {
+    if (sock !== mine) return;
+    if (qr) say({ type: "qr", text: qr, expiresInMs: codes++ ? 20_000 : 60_000 });
+    if (connection === "open") {
+      restarts = 0;
+      timer = setTimeout(() => { attempts = 0; badSession = false; }, STEADY_MS);
+      enter("open", { self: self()[0] });
+    }
+    if (connection === "close") closed(lastDisconnect?.error);
+  });
+}
+
+function closed(error) {
+  sock = undefined;
+  clearTimeout(timer);
+  for (const settle of acks.values()) settle("closed");
+  if (stopping || unlinking) return;
+  // A failure below WhatsApp (TLS, a proxy's 401 or 403) says nothing about the account.
+  const below = error?.message?.startsWith("WebSocket Error");
+  const code = below ? undefined : error?.output?.statusCode;
+  const told = { ...(Number.isInteger(code) && { code }), reason: firstLine(error ?? "closed") };
+  if (code === 515 && creds.me && restarts++ < RESTARTS) {
+    enter("closed", { ...told, retryInMs: 0 });
+    return connect();
+  }
+  if (!creds.me) {
+    creds = undefined;
+    return enter("not-linked", told);
+  }
+  if (code === 401) {
+    store.retire();
+    creds = undefined;
+    return enter("not-linked", { ...told, terminal: true });
+  }
+  if (STOPS.has(code) || (code === 500 && badSession)) {
+    return enter("closed", { ...told, reason: STOPS.get(code) ?? "the session is bad", terminal: true });
+  }
+  badSession = code === 500;
+  const ms = Math.round(Math.min(RETRY_FIRST_MS * 2 ** attempts++, RETRY_LAST_MS) * (0.5 + Math.random() / 2));
+  enter("closed", { ...told, retryInMs: ms });
+  timer = setTimeout(connect, ms);
+}
+
+function login() {
+  if (sock) return say(current);
+  if (!creds) creds = wa.initAuthCreds();
+  attempts = restarts = 0;
+  badSession = false;
+  connect();
+}
+
+async function logout() {
+  if (unlinking) return;
+  unlinking = true;
+  let reason = creds?.me ? "unlinked here; remove the device on the phone too" : undefined;
+  try {
+    if (sock && current.state === "open") {
+      if ((await Promise.race([sock.logout().then(() => true), sleep(3000)]))) reason = undefined;
+    }
+  } catch (e) {
+    log("warn", `logout: ${firstLine(e)}`);
+  }
+  await hangUp();
+  store.wipe();
+  creds = undefined;
+  recent.clear();
+  unlinking = false;
+  enter("not-linked", { reason });
+}
+
+async function hangUp() {
+  clearTimeout(timer);
+  const was = sock;
+  sock = undefined;
+  for (const settle of acks.values()) settle("closed");
+  if (was) await Promise.race([was.end(undefined), sleep(1000)]).catch(() => {});
+}
+
+async function stop() {
+  if (stopping) return;
+  stopping = true;
+  setTimeout(() => process.exit(0), 4000);
+  await Promise.race([sends, sleep(2000)]);
+  await hangUp();
+  enter("stopped");
+  process.exit(0);
+}
+
+// ---- outbound
+
+let sends = Promise.resolve(), pending = 0;
+const salt = randomBytes(16);
+const acks = new Map(); // WhatsApp's message id → settle(error or undefined)
+const told = new Map(); // message id → the last receipt passed on
+
+class Refusal extends Error {
+  constructor(code, message, retryAfterMs) {
+    super(message);
+    Object.assign(this, { code, retryAfterMs });
+  }
+}
+
+function target(to) {
+  if (typeof to === "string") {
+    if (/^\+?\d{5,20}$/.test(to)) return `${to.replace("+", "")}@s.whatsapp.net`;
+    if (/^(\d{5,20}@(s\.whatsapp\.net|lid)|\d{5,30}(-\d{5,20})?@g\.us)$/.test(to)) return to;
+  }
+  throw new Refusal("PERMANENT", "to: not a phone number, a user's JID or a group's JID");
+}
+
+function attachment(m) {
+  let file, stat;
+  try {
+    file = fs.realpathSync(m.path);
+    stat = fs.statSync(file);
+  } catch (e) {
+    throw new Refusal("PERMANENT", `media: ${e.code ?? "no path"}`);
+  }
+  if (!file.startsWith(options.media + path.sep)) throw new Refusal("PERMANENT", "media: not below the media directory");
+  if (!stat.isFile() || stat.size > MAX_MEDIA) throw new Refusal("PERMANENT", "media: not a file of at most 64 MiB");
+  const mimetype = typeof m.mime === "string" && /^[\w.+-]+\/[\w.+-]+(;.*)?$/.test(m.mime) ? m.mime : "application/octet-stream";
+  const kind = mimetype.split("/")[0], source = { url: file };
+  // Without a preview given, Baileys would look for programs that make one.
+  if (kind === "image" || kind === "video") return { [kind]: source, mimetype, jpegThumbnail: null };
+  if (kind === "audio") return { audio: source, mimetype };
+  return { document: source, mimetype, fileName: clip(m.name, 255) ?? path.basename(file) };
+}
+
+function contents({ text, media }) {
+  if (text !== undefined && (typeof text !== "string" || text.length > MAX_TEXT)) throw new Refusal("PERMANENT", "text: not a string of at most 65,536 units");
+  if (media !== undefined && (!Array.isArray(media) || media.length > 16)) throw new Refusal("PERMANENT", "media: not a list of at most 16");
+  const parts = (media ?? []).map(attachment);
+  if (text && parts[0] && !parts[0].audio) parts[0].caption = text;
+  else if (text) parts.unshift({ text, linkPreview: null }); // no page is fetched for a preview
+  if (!parts.length) throw new Refusal("PERMANENT", "nothing to send: neither text nor media");
+  return parts;
+}
+
+/** One message: written, then acknowledged by the server. */
+async function deliver(jid, content, messageId, quoted) {
+  let give;
+  const ack = new Promise((settle) => { give = settle; });
+  acks.set(messageId, give);
+  try {
+    const written = await Promise.race([sock.sendMessage(jid, content, { quoted, messageId }), ack, sleep(UPLOAD_MS, "late")]);
+    const error = typeof written === "string" ? written : await Promise.race([ack, sleep(ACK_MS, "late")]);
+    if (error === undefined) return;
+    if (error === "closed" || error === "late") throw new Refusal("RETRY", "no acknowledgement by the server; the same id sent again is not shown twice");
+    remember(told, messageId, "error");
+    throw error === "429" ? new Refusal("RATE", "too many messages", 60_000) : new Refusal("PERMANENT", `refused by the server: ${error}`);
+  } finally {
+    acks.delete(messageId);
+  }
+}
+
+async function transmit(m) {
+  const jid = target(m.to), parts = contents(m);
+  if (!creds?.me) throw new Refusal("NOT_LINKED", "no account is linked; run: openclaw channels login whatsapp");
+  if (current.state !== "open") throw new Refusal("RETRY", `not connected: ${current.reason ?? current.state}`, current.retryInMs || 5000);
+  let quoted = m.replyTo && recent.get(m.replyTo);
+  // Of a message before this process only the id is known; in a group its author is needed too.
+  if (m.replyTo && !quoted && !jid.endsWith("@g.us")) quoted = { key: { remoteJid: jid, id: String(m.replyTo), fromMe: false }, message: { conversation: "" } };
+  const ids = [];
+  for (const [i, part] of parts.entries()) {
+    // The same for the same send: a repeat after a doubt is one message to the recipient.
+    const id = "3EB0" + createHash("sha256").update(salt).update(JSON.stringify([m.id, jid, i])).digest("hex").slice(0, 18).toUpperCase();
+    await deliver(jid, part, id, i === 0 ? quoted : undefined);
+    ids.push(id);
+  }
+  return ids.at(-1);
+}
+
+async function send(m) {
+  if (typeof m.id !== "string" || !m.id || m.id.length > 128) return log("warn", "a send without a usable id is ignored");
+  if (pending >= MAX_SENDS) return say({ type: "failed", id: m.id, code: "RATE", message: "too many messages are waiting", retryAfterMs: 5000 });
+  pending++;
+  const done = sends.then(() => transmit(m)).then(
+    (messageId) => say({ type: "sent", id: m.id, messageId }),
+    (e) => {
+      const code = e instanceof Refusal ? e.code : [400, 404, 406].includes(e?.output?.statusCode) || e instanceof TypeError ? "PERMANENT" : "RETRY";
+      say({ type: "failed", id: m.id, code, message: firstLine(e), retryAfterMs: e?.retryAfterMs });
+    },
+  );
+  sends = done.finally(() => pending--);
+}
+
+// ---- inbound
+
+let seq = 0, receiving = Promise.resolve();
+const unacked = new Set();
+let wake = () => {};
+
+const user = (jid) => (jid ? wa.jidNormalizedUser(jid) : undefined);
+const self = () => [creds?.me?.id, creds?.me?.lid].map(user).filter(Boolean);
+
+/** One id for a person: the phone number's where it is known, else the anonymous one. */
+async function person(...jids) {
+  const known = jids.filter(Boolean).map(user);
+  const number = known.find((j) => j.endsWith("@s.whatsapp.net"));
+  if (number || !known.length) return number;
+  if (known[0] === self()[1]) return self()[0];
+  return user(await sock?.signalRepository.lidMapping.getPNForLID(known[0]).catch(() => undefined)) ?? known[0];
+}
+
+const taps = {
+  "messages.upsert": ({ messages }) => {
+    for (const { key, message, pushName, messageTimestamp } of messages) {
+      if (!message || !key?.id || !key.remoteJid) continue;
+      remember(recent, key.id, { key, message });
+      if (key.fromMe || !legible(message) || wa.isJidBroadcast(key.remoteJid) || wa.isJidNewsletter(key.remoteJid)) continue;
+      if (unacked.size >= MAX_INBOX) die("the inbox is full: the gateway acknowledges nothing");
+      const { remoteJid, remoteJidAlt, participant, participantAlt, id } = key;
+      const record = {
+        key: { remoteJid, remoteJidAlt, participant, participantAlt, id, fromMe: false },
+        name: clip(pushName, 256),
+        timestamp: Number(messageTimestamp) * 1000 || Date.now(),
+        message: Buffer.from(wa.proto.Message.encode(message).finish()),
+      };
+      // Durable before the server hears that it arrived.
+      store.write(`inbox/${++seq}.json`, record);
+      store.sync("inbox");
+      queue(seq, record);
+    }
+  },
+  "messages.update": (updates) => {
+    for (const { key, update } of updates) if (key.fromMe && update.status != null) receipt(key.id, update.status, update.messageStubParameters?.[0]);
+  },
+  "message-receipt.update": (updates) => {
+    for (const { key, receipt: r } of updates) if (key.fromMe) receipt(key.id, r.readTimestamp ? 4 : 3);
+  },
+};
+
+function receipt(messageId, status, error) {
+  const now = status === 0 ? "error" : status >= 4 ? "read" : status === 3 ? "delivered" : undefined;
+  const before = told.get(messageId);
+  if (!now || acks.has(messageId) || before === now || before === "read" || before === "error") return;
+  remember(told, messageId, now);
+  say({ type: "receipt", messageId, status: now, ...(now === "error" && { message: clip(String(error ?? "not shown"), 200) }) });
+}
+
+function queue(n, record) {
+  unacked.add(n);
+  receiving = receiving.then(async () => {
+    while (n - Math.min(...unacked) >= MAX_UNACKED) await new Promise((go) => { wake = go; });
+    await pass(n, record);
+  }).catch((e) => die(`inbound: ${firstLine(e)}`));
+}
+
+function replay() {
+  const numbers = fs.readdirSync(store.at("inbox")).map((f) => Number(/^(\d+)\.json$/.exec(f)?.[1])).filter(Boolean).sort((a, b) => a - b);
+  for (const n of numbers) queue((seq = n), store.read(`inbox/${n}.json`));
+}
+
+function acknowledge(n) {
+  if (!unacked.delete(n)) return;
+  fs.rmSync(store.at("inbox", `${n}.json`), { force: true });
+  wake();
+}
+
+/** What a message holds, out of its envelopes: the content, its kind and whether it is an edit. */
+function open(message) {
+  let content = wa.extractMessageContent(message), edited = false;
+  if (content?.protocolMessage?.editedMessage) {
+    content = wa.extractMessageContent(content.protocolMessage.editedMessage);
+    edited = true;
+  }
+  const kind = ["image", "video", "audio", "document", "sticker", "ptv"].find((k) => content?.[`${k}Message`]);
+  return { content, edited, kind };
+}
+
+function words(content, kind) {
+  if (!content) return undefined;
+  const { locationMessage: place, liveLocationMessage: live, contactMessage: contact } = content;
+  const at = place ?? live;
+  return clip(
+    content.conversation || content.extendedTextMessage?.text || content[`${kind}Message`]?.caption
+    || content.buttonsResponseMessage?.selectedDisplayText || content.listResponseMessage?.title
+    || (at && `[location ${at.degreesLatitude}, ${at.degreesLongitude}${at.name ? ` ${at.name}` : ""}]`)
+    || (contact && `[contact ${contact.displayName ?? ""}]`),
+    MAX_TEXT,
+  );
+}
+
+function legible(message) {
+  const { content, kind } = open(message);
+  return Boolean(kind || words(content, kind));
+}
+
+async function pass(n, { key, name, timestamp, message }) {
+  const { content, edited, kind } = open(wa.proto.Message.decode(message));
+  const group = key.remoteJid.endsWith("@g.us");
+  const from = group ? await person(key.participantAlt, key.participant) : await person(key.remoteJidAlt, key.remoteJid);
+  const context = Object.values(content).find((part) => part?.contextInfo)?.contextInfo;
+  let text = words(content, kind), media, quote;
+  if (kind) {
+    try {
+      media = [await fetchMedia(content[`${kind}Message`], kind, key)];
+    } catch (e) {
+      log("warn", `media of a message not fetched: ${firstLine(e)}`);
+      text = [text, `[${kind} that could not be fetched]`].filter(Boolean).join("\n");
+    }
+  }
+  if (context?.stanzaId) {
+    const quoted = open(context.quotedMessage);
+    quote = { id: context.stanzaId, from: await person(context.participant) ?? from, text: clip(words(quoted.content, quoted.kind), 4096) ?? "" };
+  }
+  const mentioned = context?.mentionedJid?.some((jid) => self().includes(user(jid)));
+  say({
+    type: "inbound", seq: n, id: key.id, from, chat: group ? key.remoteJid : from, group, name, text, timestamp,
+    mentioned: mentioned || undefined, replyTo: quote, media, edited: edited || undefined,
+    forwarded: context?.isForwarded || context?.forwardingScore > 0 || undefined,
+  });
+}
+
+/** The sender writes the address: it may name WhatsApp's media hosts and nothing else. */
+function mediaSource({ url, directPath, mediaKey }) {
+  const at = URL.canParse(url ?? "") ? new URL(url) : undefined;
+  if (options.url && at && loopback(at.hostname)) return { url, mediaKey };
+  if (directPath?.startsWith("/")) return { directPath, mediaKey };
+  if (at?.protocol === "https:" && at.hostname.endsWith(".whatsapp.net") && !at.port) return { url, mediaKey };
+  throw new Error("the address is not WhatsApp's");
+}
+
+async function fetchMedia(media, kind, key) {
+  if (Number(media.fileLength ?? 0) > MAX_MEDIA) throw new Error("larger than 64 MiB");
+  const mime = clip(media.mimetype, 128) ?? "application/octet-stream";
+  const end = /^[a-z]+\/([a-z0-9]{2,5})\b/.exec(mime)?.[1] ?? "bin";
+  const file = path.join(options.media, `${createHash("sha256").update(`${key.remoteJid} ${key.id}`).digest("hex").slice(0, 32)}.${end}`);
+  const stream = await Promise.race([wa.downloadContentFromMessage(mediaSource(media), kind, { host: "mmg.whatsapp.net" }), sleep(DOWNLOAD_MS)]);
+  if (!stream) throw new Error("no answer in time");
+  const alarm = setTimeout(() => stream.destroy(new Error("too slow")), DOWNLOAD_MS);
+  const fd = fs.openSync(`${file}.tmp`, "w", 0o600);
+  let size = 0;
+  try {
+    for await (const chunk of stream) {
+      if ((size += chunk.length) > MAX_MEDIA) throw new Error("larger than 64 MiB");
+      fs.writeSync(fd, chunk);
+    }
+    fs.fsyncSync(fd);
+    fs.renameSync(`${file}.tmp`, file);
+  } finally {
+    clearTimeout(alarm);
+    fs.closeSync(fd);
+    fs.rmSync(`${file}.tmp`, { force: true });
+  }
+  return { path: file, mime, name: clip(media.fileName, 255) ?? path.basename(file), size };
+}
+
+// ---- the protocol
+
+const handlers = {
+  send,
+  login,
+  logout: () => void logout(),
+  stop: () => void stop(),
+  ack: ({ seq: n }) => acknowledge(n),
+  ping: ({ id }) => say({ type: "pong", id }),
+  typing: ({ to, on }) => sock?.sendPresenceUpdate(on ? "composing" : "paused", target(to)).catch(() => {}),
+  read: ({ chat, message }) => {
+    const key = recent.get(message)?.key ?? { remoteJid: target(chat), id: message, fromMe: false };
+    if (current.state === "open" && typeof message === "string") sock?.readMessages([key]).catch(() => {});
+  },
+};
+let greeted = false;
+
+function line(bytes) {
+  let m;
+  try {
+    m = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch {
+    m = undefined;
+  }
+  if (m === null || typeof m !== "object" || Array.isArray(m)) return log("warn", "a line that is not a JSON object is ignored");
+  if (!greeted) {
+    if (m.type !== "hello" || m.protocol !== PROTOCOL) return die(`the first line must be a hello of protocol ${PROTOCOL}`, 2);
+    greeted = true;
+    return begin();
+  }
+  try {
+    if (Object.hasOwn(handlers, m.type)) handlers[m.type](m);
+  } catch (e) {
+    if (!(e instanceof Refusal)) throw e;
+    log("warn", `${m.type}: ${e.message}`);
+  }
+}
+
+function begin() {
+  try {
+    creds = store.creds();
+  } catch (e) {
+    return die(`the credentials are unreadable: ${e instanceof SyntaxError ? "broken JSON" : firstLine(e)}`, 2);
+  }
+  replay();
+  if (creds) connect();
+  else enter("not-linked");
+}
+
+function listen() {
+  let held = [], size = 0;
+  process.stdin.on("data", (chunk) => {
+    for (let at = 0; at < chunk.length;) {
+      const end = chunk.indexOf(10, at), part = chunk.subarray(at, end < 0 ? chunk.length : end);
+      size += part.length;
+      if (size <= MAX_LINE) held.push(part);
+      else held = [];
+      if (end < 0) return;
+      if (size > MAX_LINE) log("warn", "a line longer than 1 MiB is ignored");
+      else if (size) line(Buffer.concat(held));
+      held = [];
+      size = 0;
+      at = end + 1;
+    }
+  });
+  process.stdin.on("end", stop);
+  process.stdin.on("error", stop);
+}
+
+function loopback(host) {
+  return host === "[::1]" || (isIP(host) === 4 && host.startsWith("127."));
+}
+
+/** Another server than WhatsApp's takes the variable and the argument, and is on this machine. */
+function socketURL(flag) {
+  const named = process.env[SOCKET_VARIABLE];
+  if (!named && !flag) return undefined;
+  if (!named || !flag) throw new Error(`${SOCKET_VARIABLE} and --test-socket go together`);
+  const url = URL.canParse(named) ? new URL(named) : undefined;
+  if (!url || !["ws:", "wss:"].includes(url.protocol) || !loopback(url.hostname)) throw new Error(`${SOCKET_VARIABLE} is not a loopback ws URL`);
+  return url.href;
+}
+
+function parse() {
+  const { values } = parseArgs({
+    options: { modules: { type: "string" }, auth: { type: "string" }, media: { type: "string" }, "test-socket": { type: "boolean" } },
+  });
+  for (const name of ["modules", "auth", "media"]) {
+    if (!values[name] || !path.isAbsolute(values[name])) throw new Error(`--${name}: an absolute directory is needed`);
+  }
+  return { ...values, url: socketURL(values["test-socket"]) };
+}
+
+async function load(modules) {
+  const home = path.join(modules, "node_modules", "baileys");
+  const { version } = JSON.parse(fs.readFileSync(path.join(home, "package.json"), "utf8"));
+  if (version !== BAILEYS) throw new Error(`version ${version} is installed, not ${BAILEYS}`);
+  return import(pathToFileURL(path.join(home, "lib", "index.js")));
+}
+
+let options;
+const greet = () => say({
+  type: "hello", protocol: PROTOCOL, name: "whatsapp", version: `baileys ${BAILEYS}, node ${process.versions.node}`,
+  features: ["login", "media", "typing", "read", "replyTo"],
+});
+try {
+  options = parse();
+} catch (e) {
+  greet();
+  die(firstLine(e), 2);
+}
+try {
+  wa = await load(options.modules);
+} catch (e) {
+  greet();
+  die(`Baileys cannot be loaded: ${firstLine(e)}`, 2);
+}
+try {
+  store = new Store(path.resolve(options.auth));
+  options.media = fs.realpathSync(options.media);
+  // Baileys encrypts uploads into the system's temporary directory.
+  process.env.TMPDIR = path.join(options.media, ".tmp");
+  fs.rmSync(process.env.TMPDIR, { recursive: true, force: true });
+  fs.mkdirSync(process.env.TMPDIR, { mode: 0o700 });
+} catch (e) {
+  greet();
+  die(`the directories cannot be used: ${firstLine(e)}`, 2);
+}
+greet();
+listen();

@@ -57,6 +57,12 @@ process.on("unhandledRejection", (e) => {
 process.stdout.on("error", () => process.exit(0)); // the gateway is gone
 process.stderr.on("error", () => {});
 
+/** Node's permission model forbids fsync, not files whose every write is durable. */
+function writeThrough(file, data) {
+  const { O_WRONLY, O_CREAT, O_TRUNC, O_SYNC } = fs.constants;
+  fs.writeFileSync(file, data, { mode: 0o600, flag: O_WRONLY | O_CREAT | O_TRUNC | (O_SYNC ?? 0) });
+}
+
 /**
  * Store keeps the credentials, the Signal keys and the messages the gateway has
  * not acknowledged, in one 0700 directory. A file is replaced whole or not at
@@ -85,25 +91,16 @@ class Store {
   }
   /** stage makes name.tmp durable; the rename is the caller's. */
   stage(name, value) {
-    const fd = fs.openSync(this.at(`${name}.tmp`), "w", 0o600);
-    try {
-      fs.writeFileSync(fd, JSON.stringify(value, wa.BufferJSON.replacer));
-      fs.fsyncSync(fd);
-    } finally {
-      fs.closeSync(fd);
-    }
+    writeThrough(this.at(`${name}.tmp`), JSON.stringify(value, wa.BufferJSON.replacer));
   }
   write(name, value) {
     this.stage(name, value);
     fs.renameSync(this.at(`${name}.tmp`), this.at(name));
   }
-  sync(...names) {
-    const fd = fs.openSync(this.at(...names), "r");
-    try {
-      fs.fsyncSync(fd);
-    } finally {
-      fs.closeSync(fd);
-    }
+  /** settle makes renames last: a journal commits them with the synchronous birth of a file. */
+  settle() {
+    fs.rmSync(this.at("settled"), { force: true });
+    writeThrough(this.at("settled"), "1");
   }
   /** creds are undefined when there are none; unreadable ones are an error, never replaced. */
   creds() {
@@ -128,7 +125,7 @@ class Store {
       if (!(e instanceof SyntaxError) && e.code !== "ENOENT") throw e;
     }
     fs.renameSync(this.at("creds.json.tmp"), this.at("creds.json"));
-    this.sync();
+    this.settle();
   }
   // The pre-keys share a file since they come by the hundred; all others have one each.
   keyFile(type, id) {
@@ -172,7 +169,7 @@ class Store {
           if (Object.keys(values).length) this.write(file, values);
           else fs.rmSync(this.at(file), { force: true });
         }
-        this.sync("keys");
+        this.settle();
       },
     };
   }
@@ -184,14 +181,14 @@ class Store {
       if (fs.existsSync(this.at(name))) fs.renameSync(this.at(name), this.at("previous", name));
     }
     fs.mkdirSync(this.at("keys"), { mode: 0o700 });
-    this.sync();
+    this.settle();
   }
   wipe() {
     for (const name of fs.readdirSync(this.dir)) {
       if (name !== "inbox") fs.rmSync(this.at(name), { recursive: true, force: true });
     }
     fs.mkdirSync(this.at("keys"), { mode: 0o700 });
-    this.sync();
+    this.settle();
   }
 }
 
@@ -459,7 +456,7 @@ const taps = {
       };
       // Durable before the server hears that it arrived.
       store.write(`inbox/${++seq}.json`, record);
-      store.sync("inbox");
+      store.settle();
       queue(seq, record);
     }
   },
@@ -577,7 +574,6 @@ async function fetchMedia(media, kind, key) {
       if ((size += chunk.length) > MAX_MEDIA) throw new Error("larger than 64 MiB");
       fs.writeSync(fd, chunk);
     }
-    fs.fsyncSync(fd);
     fs.renameSync(`${file}.tmp`, file);
   } finally {
     clearTimeout(alarm);

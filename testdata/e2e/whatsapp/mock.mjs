@@ -96,7 +96,8 @@ class Session extends EventEmitter {
     this.held = Buffer.concat([this.held, data]);
     if (this.first) {
       this.first = false;
-      this.held = this.held.subarray(wa.NOISE_WA_HEADER.length);
+      const routed = this.held.toString("latin1", 0, 2) === "ED" ? 7 + this.held.readUIntBE(4, 3) : 0;
+      this.held = this.held.subarray(routed + wa.NOISE_WA_HEADER.length);
     }
     while (this.held.length >= 3) {
       const size = this.held.readUIntBE(0, 3);
@@ -295,6 +296,7 @@ export class Mock {
       }));
       content = [{ tag: "usync", attrs: {}, content: [{ tag: "list", attrs: {}, content: users }] }];
     }
+    if (first?.tag === "privacy") content = [{ tag: "privacy", attrs: {}, content: [{ tag: "category", attrs: { name: "readreceipts", value: "all" } }] }];
     if (first?.tag === "media_conn") {
       content = [{ tag: "media_conn", attrs: { auth: "a", ttl: "300" }, content: [{ tag: "host", attrs: { hostname: `127.0.0.1:${this.https.address().port}`, maxContentLengthBytes: "10485760" } }] }];
     }

@@ -15,6 +15,7 @@ if (process.allowedNodeEnvironmentFlags.has("--allow-net")) permission.push("--a
 /** Two fresh directories; linked ones hold the credentials of an account. */
 export function place(me) {
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), "whatsapp-"));
+  process.once("exit", () => fs.rmSync(dir, { recursive: true, force: true }));
   const at = { dir, auth: path.join(dir, "auth"), media: path.join(dir, "media") };
   for (const d of [at.auth, at.media]) fs.mkdirSync(d, { mode: 0o700 });
   if (me) {

@@ -4,12 +4,12 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
-import { createRequire } from "node:module";
 import path from "node:path";
 import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { Child, place, until } from "./child.mjs";
 
-const home = path.dirname(createRequire(import.meta.url).resolve("@openclaw/crabline/package.json"));
+const crabline = fileURLToPath(new URL("node_modules/@openclaw/crabline/dist/src/bin/crabline.js", import.meta.url));
 const ada = "15552223333@s.whatsapp.net", group = "120363000000000001@g.us";
 let server, manifest, at, child;
 const recorded = () => fs.readFileSync(manifest.recorderPath, "utf8").split("\n").filter(Boolean).map((l) => JSON.parse(l));
@@ -22,7 +22,7 @@ const inbound = async (body) => {
 
 before(async () => {
   at = place({ id: "15550000000:1@s.whatsapp.net", name: "bot" });
-  server = spawn(process.execPath, [path.join(home, "dist/src/bin/crabline.js"), "--json", "serve", "whatsapp", "--recorder", path.join(at.dir, "recorder.jsonl")], { stdio: ["ignore", "pipe", "inherit"] });
+  server = spawn(process.execPath, [crabline, "--json", "serve", "whatsapp", "--recorder", path.join(at.dir, "recorder.jsonl")], { stdio: ["ignore", "pipe", "inherit"] });
   let text = "";
   server.stdout.setEncoding("utf8").on("data", (s) => (text += s));
   await until(() => { try { return (manifest = JSON.parse(text)); } catch { return false; } }, 20_000);

@@ -1,12 +1,11 @@
 // The WhatsApp child of the OpenClaw gateway: Baileys on one side, child
 // protocol 1 (one JSON object a line on stdin and stdout) on the other.
 //
-//   node --permission --allow-fs-read=… --allow-fs-write=… whatsapp.mjs \
-//     --modules DIR --auth DIR --media DIR
+//   node --permission --allow-fs-read=… --allow-fs-write=… whatsapp.mjs --modules DIR --auth DIR --media DIR
 //
 // It reads the modules, writes below the auth and media directories and starts
-// nothing. Nothing is printed but the protocol: what Baileys and libsignal
-// would print holds keys and messages.
+// nothing. It prints only the protocol: what Baileys and libsignal would print
+// holds keys and messages.
 import { createHash, randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { isIP } from "node:net";
@@ -14,11 +13,9 @@ import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 
-const PROTOCOL = 1;
-const BAILEYS = "7.0.0-rc14";
-const SOCKET_VARIABLE = "OPENCLAW_WHATSAPP_WEB_SOCKET_URL";
+const PROTOCOL = 1, BAILEYS = "7.0.0-rc14", SOCKET_VARIABLE = "OPENCLAW_WHATSAPP_WEB_SOCKET_URL";
 const MAX_LINE = 1 << 20, MAX_TEXT = 65536, MAX_MEDIA = 64 << 20;
-const MAX_SENDS = 256, MAX_UNACKED = 256, MAX_INBOX = 10000, MAX_RECENT = 1000;
+const MAX_SENDS = 256, MAX_UNACKED = 256, MAX_INBOX = 10_000, MAX_RECENT = 1000;
 const ACK_MS = 20_000, UPLOAD_MS = 120_000, DOWNLOAD_MS = 60_000;
 const RETRY_FIRST_MS = 1000, RETRY_LAST_MS = 300_000, STEADY_MS = 30_000, RESTARTS = 5;
 
@@ -38,41 +35,44 @@ process.umask(0o077);
 const clip = (s, n) => (typeof s === "string" && s.length > n ? s.slice(0, n) : s || undefined);
 const firstLine = (e) => clip(String(e?.message ?? e).split("\n")[0], 200);
 const sleep = (ms, value) => new Promise((done) => setTimeout(done, ms, value));
+const hash = (...parts) => parts.reduce((h, part) => h.update(part), createHash("sha256")).digest("hex");
 const say = (message) => process.stdout.write(JSON.stringify(message) + "\n");
 const log = (level, message) => say({ type: "log", level, message });
 
-/** Ends the process at once: 1 something failed, 2 it was started wrongly. */
+/** Ends the process at once: 1 something failed, 2 it cannot work as it was started. */
 function die(reason, code = 1) {
   if (!dying) say({ type: "state", state: "closed", reason, ...(code === 2 && { terminal: true }) });
   dying = true;
   process.exit(code);
 }
 let dying = false;
-process.on("uncaughtException", (e) => die(`uncaught ${e?.name ?? "error"}: ${firstLine(e)}`));
+const thrown = (e) => die(`uncaught ${e?.name ?? "error"}: ${firstLine(e)}`);
+process.on("uncaughtException", thrown);
 process.on("unhandledRejection", (e) => {
   // What was under way when a connection went fails with it; its close is told by itself.
-  if (e?.isBoom && [408, 428].includes(e.output?.statusCode)) return log("warn", `given up: ${firstLine(e)}`);
-  die(`uncaught ${e?.name ?? "error"}: ${firstLine(e)}`);
+  if (e?.isBoom && [408, 428].includes(e.output?.statusCode)) log("warn", `given up: ${firstLine(e)}`);
+  else thrown(e);
 });
 process.stdout.on("error", () => process.exit(0)); // the gateway is gone
 process.stderr.on("error", () => {});
 
 /** Node's permission model forbids fsync, not files whose every write is durable. */
 function writeThrough(file, data) {
-  const { O_WRONLY, O_CREAT, O_TRUNC, O_SYNC } = fs.constants;
-  fs.writeFileSync(file, data, { mode: 0o600, flag: O_WRONLY | O_CREAT | O_TRUNC | (O_SYNC ?? 0) });
+  const { O_WRONLY, O_CREAT, O_TRUNC, O_SYNC = 0 } = fs.constants;
+  fs.writeFileSync(file, data, { mode: 0o600, flag: O_WRONLY | O_CREAT | O_TRUNC | O_SYNC });
 }
 
 /**
- * Store keeps the credentials, the Signal keys and the messages the gateway has
- * not acknowledged, in one 0700 directory. A file is replaced whole or not at
- * all; creds.json has its former generation beside it; only wipe deletes keys.
+ * Store keeps an account (credentials and Signal keys) in account/, the last one
+ * that was revoked in previous/, and in inbox/ the messages the gateway has not
+ * acknowledged. A file is replaced whole or not at all; creds.json has its former
+ * generation beside it; only wipe loses an account.
  */
 class Store {
   constructor(dir) {
     this.dir = dir;
-    for (const d of [dir, this.at("keys"), this.at("inbox")]) {
-      fs.mkdirSync(d, { recursive: true, mode: 0o700 });
+    for (const d of [dir, this.at("account"), this.at("account/keys"), this.at("inbox")]) {
+      fs.mkdirSync(d, { recursive: true });
       fs.chmodSync(d, 0o700);
     }
   }
@@ -80,128 +80,98 @@ class Store {
     return path.join(this.dir, ...names);
   }
   read(name) {
-    let text;
-    try {
-      text = fs.readFileSync(this.at(name), "utf8");
-    } catch (e) {
-      if (e.code === "ENOENT") return undefined;
-      throw e;
-    }
-    return JSON.parse(text, wa.BufferJSON.reviver);
+    if (!fs.existsSync(this.at(name))) return undefined;
+    return JSON.parse(fs.readFileSync(this.at(name), "utf8"), wa.BufferJSON.reviver);
   }
-  /** stage makes name.tmp durable; the rename is the caller's. */
-  stage(name, value) {
+  write(name, value, backup) {
     writeThrough(this.at(`${name}.tmp`), JSON.stringify(value, wa.BufferJSON.replacer));
-  }
-  write(name, value) {
-    this.stage(name, value);
+    if (backup && fs.existsSync(this.at(name))) fs.renameSync(this.at(name), this.at(backup));
     fs.renameSync(this.at(`${name}.tmp`), this.at(name));
   }
   /** settle makes renames last: a journal commits them with the synchronous birth of a file. */
   settle() {
     fs.rmSync(this.at("settled"), { force: true });
-    writeThrough(this.at("settled"), "1");
+    writeThrough(this.at("settled"), "");
   }
   /** creds are undefined when there are none; unreadable ones are an error, never replaced. */
   creds() {
     let broken;
     for (const name of ["creds.json", "creds.json.bak"]) {
       try {
-        const creds = this.read(name);
-        if (creds?.me?.id && creds.noiseKey && creds.signedIdentityKey) return creds;
-        if (creds !== undefined) broken ??= new Error(`${name} holds no linked account`);
+        const creds = this.read(`account/${name}`);
+        if (creds?.me?.id && creds.noiseKey && creds.signedIdentityKey) return { creds, name };
+        if (creds !== undefined) throw new Error("no linked account");
       } catch (e) {
-        broken ??= e;
+        broken ??= new Error(`${name}: ${e instanceof SyntaxError ? "broken JSON" : firstLine(e)}`);
       }
     }
     if (broken) throw broken;
+    return {};
   }
   saveCreds(creds) {
-    this.stage("creds.json", creds);
-    try {
-      this.read("creds.json"); // a broken file is no backup
-      fs.renameSync(this.at("creds.json"), this.at("creds.json.bak"));
-    } catch (e) {
-      if (!(e instanceof SyntaxError) && e.code !== "ENOENT") throw e;
-    }
-    fs.renameSync(this.at("creds.json.tmp"), this.at("creds.json"));
+    this.write("account/creds.json", creds, "account/creds.json.bak");
     this.settle();
   }
-  // The pre-keys share a file since they come by the hundred; all others have one each.
-  keyFile(type, id) {
+  /** What the file of a key holds: pre-keys come by the hundred and share one, all others have their own. */
+  keyFile(type, id, opened) {
     let name = type === "pre-key" ? type : `${type}-${encodeURIComponent(id)}`;
-    if (name.length > 200) name = `${type}-${createHash("sha256").update(id).digest("hex")}`;
-    return `keys/${name}.json`;
-  }
-  readKeys(file) {
+    if (name.length > 200) name = `${type}-${hash(id)}`;
+    name = `account/keys/${name}.json`;
+    if (opened.has(name)) return opened.get(name);
+    let held = {};
     try {
-      return this.read(file) ?? {};
+      held = this.read(name) ?? {};
     } catch (e) {
       if (!(e instanceof SyntaxError)) throw e;
-      log("error", `${file.split("-")[0]}: a key file is unreadable and counts as absent`);
-      return {};
+      log("error", `an unreadable ${type} counts as absent`);
     }
+    opened.set(name, held);
+    return held;
   }
-  get keys() {
-    return {
-      get: async (type, ids) => {
-        const found = {}, files = new Map();
-        for (const id of ids) {
-          const file = this.keyFile(type, id);
-          if (!files.has(file)) files.set(file, this.readKeys(file));
-          let value = files.get(file)[id];
-          if (value && type === "app-state-sync-key") value = wa.proto.Message.AppStateSyncKeyData.fromObject(value);
-          if (value) found[id] = value;
-        }
-        return found;
-      },
-      set: async (data) => {
-        const files = new Map();
-        for (const [type, values] of Object.entries(data)) {
-          for (const [id, value] of Object.entries(values ?? {})) {
-            const file = this.keyFile(type, id);
-            if (!files.has(file)) files.set(file, this.readKeys(file));
-            if (value) files.get(file)[id] = value;
-            else delete files.get(file)[id];
-          }
-        }
-        for (const [file, values] of files) {
-          if (Object.keys(values).length) this.write(file, values);
-          else fs.rmSync(this.at(file), { force: true });
-        }
-        this.settle();
-      },
-    };
-  }
-  /** retire keeps a revoked identity, one generation of it, in previous/. */
-  retire() {
+  keys = {
+    get: async (type, ids) => {
+      const found = {}, opened = new Map();
+      for (const id of ids) {
+        const value = this.keyFile(type, id, opened)[id];
+        if (value) found[id] = type === "app-state-sync-key" ? wa.proto.Message.AppStateSyncKeyData.fromObject(value) : value;
+      }
+      return found;
+    },
+    set: async (data) => {
+      const opened = new Map();
+      for (const [type, values] of Object.entries(data)) {
+        for (const [id, value] of Object.entries(values ?? {})) this.keyFile(type, id, opened)[id] = value ?? undefined;
+      }
+      for (const [name, held] of opened) {
+        if (Object.values(held).some(Boolean)) this.write(name, held);
+        else fs.rmSync(this.at(name), { force: true });
+      }
+      this.settle();
+    },
+  };
+  /** leave puts the account aside as the previous one; wipe deletes both. */
+  leave() {
     fs.rmSync(this.at("previous"), { recursive: true, force: true });
-    fs.mkdirSync(this.at("previous"), { mode: 0o700 });
-    for (const name of ["creds.json", "creds.json.bak", "keys"]) {
-      if (fs.existsSync(this.at(name))) fs.renameSync(this.at(name), this.at("previous", name));
-    }
-    fs.mkdirSync(this.at("keys"), { mode: 0o700 });
+    fs.renameSync(this.at("account"), this.at("previous"));
+    fs.mkdirSync(this.at("account/keys"), { recursive: true });
     this.settle();
   }
   wipe() {
-    for (const name of fs.readdirSync(this.dir)) {
-      if (name !== "inbox") fs.rmSync(this.at(name), { recursive: true, force: true });
-    }
-    fs.mkdirSync(this.at("keys"), { mode: 0o700 });
+    this.leave();
+    fs.rmSync(this.at("previous"), { recursive: true, force: true });
     this.settle();
   }
 }
 
 // ---- the connection, by disconnect code
 
-let wa, store, creds, sock, timer, current = { state: "closed" };
+let options, wa, store, creds, sock, timer, current;
 let attempts = 0, restarts = 0, badSession = false, stopping = false, unlinking = false;
 const recent = new Map(); // message id → { key, message }: quotes, and what a recipient asks for again
 const quiet = { level: "silent", child: () => quiet, trace() {}, debug() {}, info() {}, warn() {}, error() {}, fatal() {} };
 
-function enter(state, more = {}) {
-  current = { type: "state", state, ...more };
-  say(current);
+function enter(state, more) {
+  say((current = { type: "state", state, ...more }));
 }
 
 function remember(map, id, value) {
@@ -214,17 +184,16 @@ function connect() {
   clearTimeout(timer);
   enter("connecting");
   let codes = 0;
-  const mine = wa.makeWASocket({
+  const mine = (sock = wa.makeWASocket({
     auth: { creds, keys: store.keys },
     ...(options.url && { waWebSocketUrl: options.url }),
     logger: quiet,
     browser: ["OpenClaw", "Chrome", "1"],
     markOnlineOnConnect: false,
     syncFullHistory: false,
-    shouldIgnoreJid: (jid) => wa.isJidBroadcast(jid) || wa.isJidNewsletter(jid),
+    shouldIgnoreJid: unheard,
     getMessage: async (key) => recent.get(key.id)?.message,
-  });
-  sock = mine;
+  }));
   // Baileys holds events back for up to half a minute after connecting, though
   // the server was told that they arrived: they are taken before that buffer.
   const emit = mine.ev.emit;
@@ -234,84 +203,72 @@ function connect() {
   };
   mine.ws.on("CB:ack,class:message", ({ attrs }) => acks.get(attrs.id)?.(attrs.error));
   mine.ev.on("creds.update", () => {
-    if (sock === mine && creds?.me) store.saveCreds(creds);
+    if (sock === mine && creds.me) store.saveCreds(creds);
   });
   mine.ev.on("connection.update", ({ connection, qr, lastDisconnect }) => {
     if (sock !== mine) return;
     if (qr) say({ type: "qr", text: qr, expiresInMs: codes++ ? 20_000 : 60_000 });
-    if (connection === "open") {
-      restarts = 0;
-      timer = setTimeout(() => { attempts = 0; badSession = false; }, STEADY_MS);
-      enter("open", { self: self()[0] });
-    }
     if (connection === "close") closed(lastDisconnect?.error);
+    if (connection !== "open") return;
+    restarts = 0;
+    timer = setTimeout(() => { attempts = 0; badSession = false; }, STEADY_MS);
+    enter("open", { self: self()[0] });
   });
 }
 
 function closed(error) {
-  sock = undefined;
-  clearTimeout(timer);
-  for (const settle of acks.values()) settle("closed");
-  if (stopping || unlinking) return;
+  forget();
   // A failure below WhatsApp (TLS, a proxy's 401 or 403) says nothing about the account.
   const below = error?.message?.startsWith("WebSocket Error");
   const code = below ? undefined : error?.output?.statusCode;
-  const told = { ...(Number.isInteger(code) && { code }), reason: firstLine(error ?? "closed") };
+  const told = { ...(Number.isInteger(code) && { code }), reason: STOPS.get(code) ?? firstLine(error ?? "closed") };
+  if (stopping || unlinking) return;
   if (code === 515 && creds.me && restarts++ < RESTARTS) {
     enter("closed", { ...told, retryInMs: 0 });
     return connect();
   }
-  if (!creds.me) {
+  if (!creds.me || code === 401) {
+    if (creds.me) store.leave();
     creds = undefined;
-    return enter("not-linked", told);
+    return enter("not-linked", { ...told, ...(code === 401 && { terminal: true }) });
   }
-  if (code === 401) {
-    store.retire();
-    creds = undefined;
-    return enter("not-linked", { ...told, terminal: true });
-  }
-  if (STOPS.has(code) || (code === 500 && badSession)) {
-    return enter("closed", { ...told, reason: STOPS.get(code) ?? "the session is bad", terminal: true });
-  }
+  if (STOPS.has(code) || (code === 500 && badSession)) return enter("closed", { ...told, terminal: true });
   badSession = code === 500;
-  const ms = Math.round(Math.min(RETRY_FIRST_MS * 2 ** attempts++, RETRY_LAST_MS) * (0.5 + Math.random() / 2));
-  enter("closed", { ...told, retryInMs: ms });
-  timer = setTimeout(connect, ms);
+  const retryInMs = Math.round(Math.min(RETRY_FIRST_MS * 2 ** attempts++, RETRY_LAST_MS) * (0.5 + Math.random() / 2));
+  enter("closed", { ...told, retryInMs });
+  timer = setTimeout(connect, retryInMs);
 }
 
+function forget() {
+  const was = sock;
+  sock = undefined;
+  clearTimeout(timer);
+  for (const settle of acks.values()) settle("closed");
+  return was;
+}
+
+const hangUp = async () => Promise.race([forget()?.end(undefined), sleep(1000)]).catch(() => {});
+
 function login() {
+  if (unlinking || stopping) return;
   if (sock) return say(current);
-  if (!creds) creds = wa.initAuthCreds();
+  creds ??= wa.initAuthCreds();
   attempts = restarts = 0;
   badSession = false;
   connect();
 }
 
 async function logout() {
-  if (unlinking) return;
+  if (unlinking || stopping) return;
   unlinking = true;
-  let reason = creds?.me ? "unlinked here; remove the device on the phone too" : undefined;
-  try {
-    if (sock && current.state === "open") {
-      if ((await Promise.race([sock.logout().then(() => true), sleep(3000)]))) reason = undefined;
-    }
-  } catch (e) {
-    log("warn", `logout: ${firstLine(e)}`);
-  }
+  const told = current.state === "open" && await Promise.race([sock.logout().then(() => true), sleep(3000)]).catch(() => false);
+  const reason = creds?.me && !told ? "unlinked here; remove the device on the phone too" : undefined;
   await hangUp();
   store.wipe();
   creds = undefined;
   recent.clear();
   unlinking = false;
   enter("not-linked", { reason });
-}
-
-async function hangUp() {
-  clearTimeout(timer);
-  const was = sock;
-  sock = undefined;
-  for (const settle of acks.values()) settle("closed");
-  if (was) await Promise.race([was.end(undefined), sleep(1000)]).catch(() => {});
 }
 
 async function stop() {
@@ -329,7 +286,7 @@ async function stop() {
 let sends = Promise.resolve(), pending = 0;
 const salt = randomBytes(16);
 const acks = new Map(); // WhatsApp's message id → settle(error or undefined)
-const told = new Map(); // message id → the last receipt passed on
+const passed = new Map(); // message id → the last receipt passed on
 
 class Refusal extends Error {
   constructor(code, message, retryAfterMs) {
@@ -337,55 +294,50 @@ class Refusal extends Error {
     Object.assign(this, { code, retryAfterMs });
   }
 }
+const never = (message) => { throw new Refusal("PERMANENT", message); };
 
 function target(to) {
-  if (typeof to === "string") {
-    if (/^\+?\d{5,20}$/.test(to)) return `${to.replace("+", "")}@s.whatsapp.net`;
-    if (/^(\d{5,20}@(s\.whatsapp\.net|lid)|\d{5,30}(-\d{5,20})?@g\.us)$/.test(to)) return to;
-  }
-  throw new Refusal("PERMANENT", "to: not a phone number, a user's JID or a group's JID");
+  if (/^\+?\d{5,20}$/.test(to)) return `${to.replace("+", "")}@s.whatsapp.net`;
+  if (/^(\d{5,20}@(s\.whatsapp\.net|lid)|\d{5,30}(-\d{5,20})?@g\.us)$/.test(to)) return to;
+  never("to: not a phone number, a user's JID or a group's JID");
 }
 
-function attachment(m) {
-  let file, stat;
+function attachment({ path: named, mime, name }) {
+  let url, stat;
   try {
-    file = fs.realpathSync(m.path);
-    stat = fs.statSync(file);
+    url = fs.realpathSync(named);
+    stat = fs.statSync(url);
   } catch (e) {
-    throw new Refusal("PERMANENT", `media: ${e.code ?? "no path"}`);
+    never(`media: ${e.code ?? "no path"}`);
   }
-  if (!file.startsWith(options.media + path.sep)) throw new Refusal("PERMANENT", "media: not below the media directory");
-  if (!stat.isFile() || stat.size > MAX_MEDIA) throw new Refusal("PERMANENT", "media: not a file of at most 64 MiB");
-  const mimetype = typeof m.mime === "string" && /^[\w.+-]+\/[\w.+-]+(;.*)?$/.test(m.mime) ? m.mime : "application/octet-stream";
-  const kind = mimetype.split("/")[0], source = { url: file };
+  if (!url.startsWith(options.media + path.sep)) never("media: not below the media directory");
+  if (!stat.isFile() || stat.size > MAX_MEDIA) never("media: not a file of at most 64 MiB");
+  const mimetype = /^[\w.+-]+\/[\w.+-]+(;.*)?$/.test(mime) ? mime : "application/octet-stream", kind = mimetype.split("/")[0];
   // Without a preview given, Baileys would look for programs that make one.
-  if (kind === "image" || kind === "video") return { [kind]: source, mimetype, jpegThumbnail: null };
-  if (kind === "audio") return { audio: source, mimetype };
-  return { document: source, mimetype, fileName: clip(m.name, 255) ?? path.basename(file) };
+  if (kind === "image" || kind === "video") return { [kind]: { url }, mimetype, jpegThumbnail: null };
+  if (kind === "audio") return { audio: { url }, mimetype };
+  return { document: { url }, mimetype, fileName: clip(name, 255) ?? path.basename(url) };
 }
 
-function contents({ text, media }) {
-  if (text !== undefined && (typeof text !== "string" || text.length > MAX_TEXT)) throw new Refusal("PERMANENT", "text: not a string of at most 65,536 units");
-  if (media !== undefined && (!Array.isArray(media) || media.length > 16)) throw new Refusal("PERMANENT", "media: not a list of at most 16");
-  const parts = (media ?? []).map(attachment);
+function contents({ text = "", media = [] }) {
+  if (typeof text !== "string" || text.length > MAX_TEXT) never("text: not a string of at most 65,536 units");
+  if (!Array.isArray(media) || media.length > 16) never("media: not a list of at most 16");
+  const parts = media.map((m) => attachment(m ?? {}));
   if (text && parts[0] && !parts[0].audio) parts[0].caption = text;
   else if (text) parts.unshift({ text, linkPreview: null }); // no page is fetched for a preview
-  if (!parts.length) throw new Refusal("PERMANENT", "nothing to send: neither text nor media");
-  return parts;
+  return parts.length ? parts : never("nothing to send: neither text nor media");
 }
 
 /** One message: written, then acknowledged by the server. */
 async function deliver(jid, content, messageId, quoted) {
-  let give;
-  const ack = new Promise((settle) => { give = settle; });
-  acks.set(messageId, give);
+  const ack = new Promise((settle) => acks.set(messageId, (error) => settle({ error })));
   try {
-    const written = await Promise.race([sock.sendMessage(jid, content, { quoted, messageId }), ack, sleep(UPLOAD_MS, "late")]);
-    const error = typeof written === "string" ? written : await Promise.race([ack, sleep(ACK_MS, "late")]);
-    if (error === undefined) return;
-    if (error === "closed" || error === "late") throw new Refusal("RETRY", "no acknowledgement by the server; the same id sent again is not shown twice");
-    remember(told, messageId, "error");
-    throw error === "429" ? new Refusal("RATE", "too many messages", 60_000) : new Refusal("PERMANENT", `refused by the server: ${error}`);
+    let end = await Promise.race([sock.sendMessage(jid, content, { quoted, messageId }), ack, sleep(UPLOAD_MS, { error: "late" })]);
+    if (!end.error) end = await Promise.race([ack, sleep(ACK_MS, { error: "late" })]);
+    if (!end.error) return;
+    if (end.error === "closed" || end.error === "late") throw new Refusal("RETRY", "no acknowledgement by the server; the same id sent again is not shown twice");
+    remember(passed, messageId, "error");
+    throw end.error === "429" ? new Refusal("RATE", "too many messages", 60_000) : new Refusal("PERMANENT", `refused by the server: ${end.error}`);
   } finally {
     acks.delete(messageId);
   }
@@ -394,67 +346,64 @@ async function deliver(jid, content, messageId, quoted) {
 async function transmit(m) {
   const jid = target(m.to), parts = contents(m);
   if (!creds?.me) throw new Refusal("NOT_LINKED", "no account is linked; run: openclaw channels login whatsapp");
-  if (current.state !== "open") throw new Refusal("RETRY", `not connected: ${current.reason ?? current.state}`, current.retryInMs || 5000);
-  let quoted = m.replyTo && recent.get(m.replyTo);
+  let quoted = m.replyTo && recent.get(m.replyTo), messageId;
   // Of a message before this process only the id is known; in a group its author is needed too.
   if (m.replyTo && !quoted && !jid.endsWith("@g.us")) quoted = { key: { remoteJid: jid, id: String(m.replyTo), fromMe: false }, message: { conversation: "" } };
-  const ids = [];
   for (const [i, part] of parts.entries()) {
+    if (current.state !== "open") throw new Refusal("RETRY", `not connected: ${current.reason ?? current.state}`, current.retryInMs || 5000);
     // The same for the same send: a repeat after a doubt is one message to the recipient.
-    const id = "3EB0" + createHash("sha256").update(salt).update(JSON.stringify([m.id, jid, i])).digest("hex").slice(0, 18).toUpperCase();
-    await deliver(jid, part, id, i === 0 ? quoted : undefined);
-    ids.push(id);
+    messageId = "3EB0" + hash(salt, JSON.stringify([m.id, jid, i])).slice(0, 18).toUpperCase();
+    await deliver(jid, part, messageId, i === 0 ? quoted : undefined);
   }
-  return ids.at(-1);
+  return messageId;
 }
 
-async function send(m) {
+function send(m) {
+  const failed = (code, e) => say({ type: "failed", id: m.id, code, message: firstLine(e), retryAfterMs: e.retryAfterMs });
   if (typeof m.id !== "string" || !m.id || m.id.length > 128) return log("warn", "a send without a usable id is ignored");
-  if (pending >= MAX_SENDS) return say({ type: "failed", id: m.id, code: "RATE", message: "too many messages are waiting", retryAfterMs: 5000 });
+  if (pending >= MAX_SENDS) return failed("RATE", { message: "too many messages are waiting", retryAfterMs: 5000 });
   pending++;
-  const done = sends.then(() => transmit(m)).then(
+  sends = sends.then(() => transmit(m)).then(
     (messageId) => say({ type: "sent", id: m.id, messageId }),
-    (e) => {
-      const code = e instanceof Refusal ? e.code : [400, 404, 406].includes(e?.output?.statusCode) || e instanceof TypeError ? "PERMANENT" : "RETRY";
-      say({ type: "failed", id: m.id, code, message: firstLine(e), retryAfterMs: e?.retryAfterMs });
-    },
-  );
-  sends = done.finally(() => pending--);
+    (e) => failed(e instanceof Refusal ? e.code : e instanceof TypeError || [400, 404, 406].includes(e?.output?.statusCode) ? "PERMANENT" : "RETRY", e),
+  ).finally(() => pending--);
+}
+
+function receipt(messageId, status, error) {
+  const now = status === 0 ? "error" : status >= 4 ? "read" : status === 3 ? "delivered" : undefined, before = passed.get(messageId);
+  if (!now || acks.has(messageId) || before === now || before === "read" || before === "error") return;
+  remember(passed, messageId, now);
+  say({ type: "receipt", messageId, status: now, ...(now === "error" && { message: clip(String(error ?? "not shown"), 200) }) });
 }
 
 // ---- inbound
 
-let seq = 0, receiving = Promise.resolve();
-const unacked = new Set();
-let wake = () => {};
+let seq = 0, receiving = Promise.resolve(), wake = () => {};
+const unacked = new Set(); // ascending
+const MEDIA = ["image", "video", "audio", "document", "sticker", "ptv"];
 
+const unheard = (jid) => wa.isJidBroadcast(jid) || wa.isJidNewsletter(jid);
 const user = (jid) => (jid ? wa.jidNormalizedUser(jid) : undefined);
 const self = () => [creds?.me?.id, creds?.me?.lid].map(user).filter(Boolean);
 
 /** One id for a person: the phone number's where it is known, else the anonymous one. */
 async function person(...jids) {
-  const known = jids.filter(Boolean).map(user);
-  const number = known.find((j) => j.endsWith("@s.whatsapp.net"));
+  const known = jids.filter(Boolean).map(user), number = known.find((j) => j.endsWith("@s.whatsapp.net"));
   if (number || !known.length) return number;
   if (known[0] === self()[1]) return self()[0];
   return user(await sock?.signalRepository.lidMapping.getPNForLID(known[0]).catch(() => undefined)) ?? known[0];
 }
 
+// Events of Baileys, as they happen.
 const taps = {
   "messages.upsert": ({ messages }) => {
     for (const { key, message, pushName, messageTimestamp } of messages) {
       if (!message || !key?.id || !key.remoteJid) continue;
       remember(recent, key.id, { key, message });
-      if (key.fromMe || !legible(message) || wa.isJidBroadcast(key.remoteJid) || wa.isJidNewsletter(key.remoteJid)) continue;
+      const { content, kind } = unwrap(message);
+      if (key.fromMe || unheard(key.remoteJid) || !(kind || words(content, kind))) continue;
       if (unacked.size >= MAX_INBOX) die("the inbox is full: the gateway acknowledges nothing");
-      const { remoteJid, remoteJidAlt, participant, participantAlt, id } = key;
-      const record = {
-        key: { remoteJid, remoteJidAlt, participant, participantAlt, id, fromMe: false },
-        name: clip(pushName, 256),
-        timestamp: Number(messageTimestamp) * 1000 || Date.now(),
-        message: Buffer.from(wa.proto.Message.encode(message).finish()),
-      };
-      // Durable before the server hears that it arrived.
+      const record = { key: { ...key }, name: clip(pushName, 256), timestamp: Number(messageTimestamp) * 1000 || Date.now(), message: Buffer.from(wa.proto.Message.encode(message).finish()) };
       store.write(`inbox/${++seq}.json`, record);
       store.settle();
       queue(seq, record);
@@ -468,25 +417,18 @@ const taps = {
   },
 };
 
-function receipt(messageId, status, error) {
-  const now = status === 0 ? "error" : status >= 4 ? "read" : status === 3 ? "delivered" : undefined;
-  const before = told.get(messageId);
-  if (!now || acks.has(messageId) || before === now || before === "read" || before === "error") return;
-  remember(told, messageId, now);
-  say({ type: "receipt", messageId, status: now, ...(now === "error" && { message: clip(String(error ?? "not shown"), 200) }) });
-}
-
+/** Passes messages on in order, a bounded number of them ahead of the acknowledgements. */
 function queue(n, record) {
   unacked.add(n);
   receiving = receiving.then(async () => {
-    while (n - Math.min(...unacked) >= MAX_UNACKED) await new Promise((go) => { wake = go; });
+    while (n - unacked.values().next().value >= MAX_UNACKED) await new Promise((go) => { wake = go; });
     await pass(n, record);
   }).catch((e) => die(`inbound: ${firstLine(e)}`));
 }
 
 function replay() {
-  const numbers = fs.readdirSync(store.at("inbox")).map((f) => Number(/^(\d+)\.json$/.exec(f)?.[1])).filter(Boolean).sort((a, b) => a - b);
-  for (const n of numbers) queue((seq = n), store.read(`inbox/${n}.json`));
+  const numbers = fs.readdirSync(store.at("inbox")).map((f) => Number(/^(\d+)\.json$/.exec(f)?.[1])).filter(Boolean);
+  for (const n of numbers.sort((a, b) => a - b)) queue((seq = n), store.read(`inbox/${n}.json`));
 }
 
 function acknowledge(n) {
@@ -495,58 +437,44 @@ function acknowledge(n) {
   wake();
 }
 
-/** What a message holds, out of its envelopes: the content, its kind and whether it is an edit. */
-function open(message) {
-  let content = wa.extractMessageContent(message), edited = false;
-  if (content?.protocolMessage?.editedMessage) {
-    content = wa.extractMessageContent(content.protocolMessage.editedMessage);
-    edited = true;
-  }
-  const kind = ["image", "video", "audio", "document", "sticker", "ptv"].find((k) => content?.[`${k}Message`]);
-  return { content, edited, kind };
+/** What a message holds, out of its envelopes. */
+function unwrap(message) {
+  let content = wa.extractMessageContent(message);
+  const edited = Boolean(content?.protocolMessage?.editedMessage);
+  if (edited) content = wa.extractMessageContent(content.protocolMessage.editedMessage);
+  return { content, edited, kind: MEDIA.find((k) => content?.[`${k}Message`]) };
 }
 
 function words(content, kind) {
-  if (!content) return undefined;
-  const { locationMessage: place, liveLocationMessage: live, contactMessage: contact } = content;
-  const at = place ?? live;
+  const at = content?.locationMessage ?? content?.liveLocationMessage, contact = content?.contactMessage;
   return clip(
-    content.conversation || content.extendedTextMessage?.text || content[`${kind}Message`]?.caption
-    || content.buttonsResponseMessage?.selectedDisplayText || content.listResponseMessage?.title
-    || (at && `[location ${at.degreesLatitude}, ${at.degreesLongitude}${at.name ? ` ${at.name}` : ""}]`)
-    || (contact && `[contact ${contact.displayName ?? ""}]`),
+    content?.conversation || content?.extendedTextMessage?.text || content?.[`${kind}Message`]?.caption
+    || content?.buttonsResponseMessage?.selectedDisplayText || content?.listResponseMessage?.title
+    || (at && `[location ${at.degreesLatitude}, ${at.degreesLongitude}]`) || (contact && `[contact ${contact.displayName}]`),
     MAX_TEXT,
   );
 }
 
-function legible(message) {
-  const { content, kind } = open(message);
-  return Boolean(kind || words(content, kind));
-}
-
 async function pass(n, { key, name, timestamp, message }) {
-  const { content, edited, kind } = open(wa.proto.Message.decode(message));
+  const { content, edited, kind } = unwrap(wa.proto.Message.decode(message));
   const group = key.remoteJid.endsWith("@g.us");
-  const from = group ? await person(key.participantAlt, key.participant) : await person(key.remoteJidAlt, key.remoteJid);
+  const from = await (group ? person(key.participantAlt, key.participant) : person(key.remoteJidAlt, key.remoteJid));
   const context = Object.values(content).find((part) => part?.contextInfo)?.contextInfo;
-  let text = words(content, kind), media, quote;
-  if (kind) {
-    try {
-      media = [await fetchMedia(content[`${kind}Message`], kind, key)];
-    } catch (e) {
-      log("warn", `media of a message not fetched: ${firstLine(e)}`);
-      text = [text, `[${kind} that could not be fetched]`].filter(Boolean).join("\n");
-    }
+  let text = words(content, kind), media, replyTo;
+  try {
+    media = kind && [await fetchMedia(content[`${kind}Message`], kind, key)];
+  } catch (e) {
+    log("warn", `media of a message not fetched: ${firstLine(e)}`);
+    text = [text, `[${kind} that could not be fetched]`].filter(Boolean).join("\n");
   }
   if (context?.stanzaId) {
-    const quoted = open(context.quotedMessage);
-    quote = { id: context.stanzaId, from: await person(context.participant) ?? from, text: clip(words(quoted.content, quoted.kind), 4096) ?? "" };
+    const quoted = unwrap(context.quotedMessage);
+    replyTo = { id: context.stanzaId, from: await person(context.participant) ?? from, text: clip(words(quoted.content, quoted.kind), 4096) ?? "" };
   }
-  const mentioned = context?.mentionedJid?.some((jid) => self().includes(user(jid)));
   say({
     type: "inbound", seq: n, id: key.id, from, chat: group ? key.remoteJid : from, group, name, text, timestamp,
-    mentioned: mentioned || undefined, replyTo: quote, media, edited: edited || undefined,
-    forwarded: context?.isForwarded || context?.forwardingScore > 0 || undefined,
+    mentioned: context?.mentionedJid?.some((jid) => self().includes(user(jid))) || undefined, replyTo, media,
+    edited: edited || undefined, forwarded: context?.isForwarded || context?.forwardingScore > 0 || undefined,
   });
 }
 
@@ -560,10 +488,8 @@ function mediaSource({ url, directPath, mediaKey }) {
 }
 
 async function fetchMedia(media, kind, key) {
-  if (Number(media.fileLength ?? 0) > MAX_MEDIA) throw new Error("larger than 64 MiB");
-  const mime = clip(media.mimetype, 128) ?? "application/octet-stream";
-  const end = /^[a-z]+\/([a-z0-9]{2,5})\b/.exec(mime)?.[1] ?? "bin";
-  const file = path.join(options.media, `${createHash("sha256").update(`${key.remoteJid} ${key.id}`).digest("hex").slice(0, 32)}.${end}`);
+  const mime = clip(media.mimetype, 128) ?? "application/octet-stream", end = /^[a-z]+\/([a-z0-9]{2,5})\b/.exec(mime)?.[1] ?? "bin";
+  const file = path.join(options.media, `${hash(`${key.remoteJid} ${key.id}`).slice(0, 32)}.${end}`);
   const stream = await Promise.race([wa.downloadContentFromMessage(mediaSource(media), kind, { host: "mmg.whatsapp.net" }), sleep(DOWNLOAD_MS)]);
   if (!stream) throw new Error("no answer in time");
   const alarm = setTimeout(() => stream.destroy(new Error("too slow")), DOWNLOAD_MS);
@@ -586,16 +512,13 @@ async function fetchMedia(media, kind, key) {
 // ---- the protocol
 
 const handlers = {
-  send,
-  login,
-  logout: () => void logout(),
-  stop: () => void stop(),
+  send, login, logout, stop,
   ack: ({ seq: n }) => acknowledge(n),
   ping: ({ id }) => say({ type: "pong", id }),
   typing: ({ to, on }) => sock?.sendPresenceUpdate(on ? "composing" : "paused", target(to)).catch(() => {}),
   read: ({ chat, message }) => {
-    const key = recent.get(message)?.key ?? { remoteJid: target(chat), id: message, fromMe: false };
-    if (current.state === "open" && typeof message === "string") sock?.readMessages([key]).catch(() => {});
+    const key = recent.get(message)?.key ?? { remoteJid: target(chat), id: String(message), fromMe: false };
+    if (current.state === "open") sock.readMessages([key]).catch(() => {});
   },
 };
 let greeted = false;
@@ -608,11 +531,7 @@ function line(bytes) {
     m = undefined;
   }
   if (m === null || typeof m !== "object" || Array.isArray(m)) return log("warn", "a line that is not a JSON object is ignored");
-  if (!greeted) {
-    if (m.type !== "hello" || m.protocol !== PROTOCOL) return die(`the first line must be a hello of protocol ${PROTOCOL}`, 2);
-    greeted = true;
-    return begin();
-  }
+  if (!greeted) return begin(m);
   try {
     if (Object.hasOwn(handlers, m.type)) handlers[m.type](m);
   } catch (e) {
@@ -621,12 +540,16 @@ function line(bytes) {
   }
 }
 
-function begin() {
+function begin({ type, protocol }) {
+  if (type !== "hello" || protocol !== PROTOCOL) die(`the first line must be a hello of protocol ${PROTOCOL}`, 2);
+  greeted = true;
+  let name;
   try {
-    creds = store.creds();
+    ({ creds, name } = store.creds());
   } catch (e) {
-    return die(`the credentials are unreadable: ${e instanceof SyntaxError ? "broken JSON" : firstLine(e)}`, 2);
+    die(`the credentials are unreadable: ${firstLine(e)}`, 2);
   }
+  if (name === "creds.json.bak") store.write("account/creds.json", creds); // the backup stays what it is
   replay();
   if (creds) connect();
   else enter("not-linked");
@@ -635,8 +558,9 @@ function begin() {
 function listen() {
   let held = [], size = 0;
   process.stdin.on("data", (chunk) => {
-    for (let at = 0; at < chunk.length;) {
-      const end = chunk.indexOf(10, at), part = chunk.subarray(at, end < 0 ? chunk.length : end);
+    for (let at = 0, end; at < chunk.length; at = end + 1) {
+      end = chunk.indexOf(10, at);
+      const part = chunk.subarray(at, end < 0 ? chunk.length : end);
       size += part.length;
       if (size <= MAX_LINE) held.push(part);
       else held = [];
@@ -645,11 +569,9 @@ function listen() {
       else if (size) line(Buffer.concat(held));
       held = [];
       size = 0;
-      at = end + 1;
     }
   });
-  process.stdin.on("end", stop);
-  process.stdin.on("error", stop);
+  process.stdin.on("end", stop).on("error", stop);
 }
 
 function loopback(host) {
@@ -659,20 +581,17 @@ function loopback(host) {
 /** Another server than WhatsApp's takes the variable and the argument, and is on this machine. */
 function socketURL(flag) {
   const named = process.env[SOCKET_VARIABLE];
-  if (!named && !flag) return undefined;
-  if (!named || !flag) throw new Error(`${SOCKET_VARIABLE} and --test-socket go together`);
+  if (!named !== !flag) throw new Error(`${SOCKET_VARIABLE} and --test-socket go together`);
+  if (!named) return undefined;
   const url = URL.canParse(named) ? new URL(named) : undefined;
-  if (!url || !["ws:", "wss:"].includes(url.protocol) || !loopback(url.hostname)) throw new Error(`${SOCKET_VARIABLE} is not a loopback ws URL`);
+  if (!/^wss?:$/.test(url?.protocol) || !loopback(url.hostname)) throw new Error(`${SOCKET_VARIABLE} is not a loopback ws URL`);
   return url.href;
 }
 
 function parse() {
-  const { values } = parseArgs({
-    options: { modules: { type: "string" }, auth: { type: "string" }, media: { type: "string" }, "test-socket": { type: "boolean" } },
-  });
-  for (const name of ["modules", "auth", "media"]) {
-    if (!values[name] || !path.isAbsolute(values[name])) throw new Error(`--${name}: an absolute directory is needed`);
-  }
+  const directory = { type: "string" };
+  const { values } = parseArgs({ options: { modules: directory, auth: directory, media: directory, "test-socket": { type: "boolean" } } });
+  for (const name of ["modules", "auth", "media"]) if (!path.isAbsolute(values[name] ?? "")) throw new Error(`--${name}: an absolute directory is needed`);
   return { ...values, url: socketURL(values["test-socket"]) };
 }
 
@@ -683,33 +602,21 @@ async function load(modules) {
   return import(pathToFileURL(path.join(home, "lib", "index.js")));
 }
 
-let options;
-const greet = () => say({
-  type: "hello", protocol: PROTOCOL, name: "whatsapp", version: `baileys ${BAILEYS}, node ${process.versions.node}`,
-  features: ["login", "media", "typing", "read", "replyTo"],
-});
+let step = "wrong arguments", failure;
 try {
   options = parse();
-} catch (e) {
-  greet();
-  die(firstLine(e), 2);
-}
-try {
+  step = "Baileys cannot be loaded";
   wa = await load(options.modules);
-} catch (e) {
-  greet();
-  die(`Baileys cannot be loaded: ${firstLine(e)}`, 2);
-}
-try {
+  step = "the directories cannot be used";
   store = new Store(path.resolve(options.auth));
   options.media = fs.realpathSync(options.media);
   // Baileys encrypts uploads into the system's temporary directory.
   process.env.TMPDIR = path.join(options.media, ".tmp");
   fs.rmSync(process.env.TMPDIR, { recursive: true, force: true });
-  fs.mkdirSync(process.env.TMPDIR, { mode: 0o700 });
+  fs.mkdirSync(process.env.TMPDIR);
 } catch (e) {
-  greet();
-  die(`the directories cannot be used: ${firstLine(e)}`, 2);
+  failure = e;
 }
-greet();
+say({ type: "hello", protocol: PROTOCOL, name: "whatsapp", version: `baileys ${BAILEYS}, node ${process.versions.node}`, features: ["login", "media", "typing", "read", "replyTo"] });
+if (failure) die(`${step}: ${firstLine(failure)}`, 2);
 listen();

@@ -12,15 +12,19 @@ const modules = process.env.WHATSAPP_MODULES, program = process.env.WHATSAPP_CHI
 const permission = process.allowedNodeEnvironmentFlags.has("--permission") ? ["--permission"] : ["--experimental-permission"];
 if (process.allowedNodeEnvironmentFlags.has("--allow-net")) permission.push("--allow-net");
 
+const places = [];
+process.once("exit", () => places.forEach((dir) => fs.rmSync(dir, { recursive: true, force: true })));
+
 /** Two fresh directories; linked ones hold the credentials of an account. */
 export function place(me) {
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), "whatsapp-"));
-  process.once("exit", () => fs.rmSync(dir, { recursive: true, force: true }));
+  places.push(dir);
   const at = { dir, auth: path.join(dir, "auth"), media: path.join(dir, "media") };
   for (const d of [at.auth, at.media]) fs.mkdirSync(d, { mode: 0o700 });
   if (me) {
     const creds = { ...wa.initAuthCreds(), me, accountSyncCounter: 1 };
-    fs.writeFileSync(path.join(at.auth, "creds.json"), JSON.stringify(creds, wa.BufferJSON.replacer), { mode: 0o600 });
+    fs.mkdirSync(path.join(at.auth, "account"), { mode: 0o700 });
+    fs.writeFileSync(path.join(at.auth, "account/creds.json"), JSON.stringify(creds, wa.BufferJSON.replacer), { mode: 0o600 });
   }
   return at;
 }

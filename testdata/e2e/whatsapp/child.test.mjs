@@ -98,7 +98,7 @@ test("QR, pairing, 515 and open in one run; then every way to be closed", async 
   const gone = await child.next({ state: "not-linked" });
   assert.deepEqual([gone.code, gone.terminal], [401, true]);
   assert.equal(JSON.parse(fs.readFileSync(path.join(at.auth, "previous/creds.json"))).me.id, account);
-  assert.ok(!fs.existsSync(path.join(at.auth, "creds.json")));
+  assert.ok(!fs.existsSync(path.join(at.auth, "account/creds.json")));
   guarded(at.auth);
   child.tell({ type: "send", id: "s9", to: contact, text: "x" });
   assert.equal((await child.next({ type: "failed", id: "s9" })).code, "NOT_LINKED");
@@ -113,7 +113,8 @@ test("QR, pairing, 515 and open in one run; then every way to be closed", async 
   child.tell({ type: "logout" });
   await child.next({ state: "not-linked" });
   assert.equal(removed, account);
-  assert.deepEqual(fs.readdirSync(at.auth).sort(), ["inbox", "keys", "settled"]);
+  assert.deepEqual(fs.readdirSync(path.join(at.auth, "account"), { recursive: true }), ["keys"]);
+  assert.deepEqual(fs.readdirSync(at.auth).sort(), ["account", "inbox", "settled"]);
   await child.stop();
 });
 
@@ -292,7 +293,7 @@ test("bad input is told and survived", async () => {
 
 test("a start that cannot be is refused with its reason", async () => {
   const linked = place(me), broken = place(me), url = mock.url;
-  fs.writeFileSync(path.join(broken.auth, "creds.json"), "{");
+  fs.writeFileSync(path.join(broken.auth, "account/creds.json"), "{");
   const cases = [
     [linked, { args: [] }, /go together/],
     [linked, { url: undefined, args: ["--test-socket"] }, /go together/],
@@ -302,7 +303,7 @@ test("a start that cannot be is refused with its reason", async () => {
     [linked, { url: "http://127.0.0.1/" }, /not a loopback/],
     [linked, { args: ["--test-socket", "--unknown"] }, /unknown/],
     [linked, { read: [process.env.WHATSAPP_CHILD, linked.auth, linked.media] }, /cannot be loaded.*restricted/],
-    [broken, {}, /unreadable: broken JSON/],
+    [broken, {}, /unreadable: creds.json: broken JSON/],
   ];
   for (const [at, more, reason] of cases) {
     const child = run(at, { url, ...more });
@@ -312,7 +313,7 @@ test("a start that cannot be is refused with its reason", async () => {
     assert.match(child.lines.at(-1).reason, reason);
     assert.equal(child.lines.at(-1).terminal, true);
   }
-  assert.equal(fs.readFileSync(path.join(broken.auth, "creds.json"), "utf8"), "{");
+  assert.equal(fs.readFileSync(path.join(broken.auth, "account/creds.json"), "utf8"), "{");
   const child = run(linked);
   child.tell({ type: "hello", protocol: 2 });
   assert.equal(await child.exited, 2);
@@ -330,7 +331,7 @@ test("an error thrown inside Baileys ends the child with its reason", async () =
 });
 
 test("kill -9 while credentials are written: they always parse", async () => {
-  const at = place(me), rounds = Number(process.env.WHATSAPP_KILLS ?? 10), creds = path.join(at.auth, "creds.json");
+  const at = place(me), rounds = Number(process.env.WHATSAPP_KILLS ?? 10), creds = path.join(at.auth, "account/creds.json");
   let writes = 0;
   for (let i = 0; i < rounds; i++) {
     const child = run(at);
@@ -346,12 +347,18 @@ test("kill -9 while credentials are written: they always parse", async () => {
     await new Promise((go) => setTimeout(go, Math.random() * 60));
     clearInterval(flood);
     await child.kill();
-    const held = ["creds.json", "creds.json.bak"].map((name) => path.join(at.auth, name)).filter((f) => fs.existsSync(f));
+    const held = ["creds.json", "creds.json.bak"].map((name) => path.join(at.auth, "account", name)).filter((f) => fs.existsSync(f));
     assert.ok(held.length);
     for (const file of held) assert.equal(JSON.parse(fs.readFileSync(file)).me.id, account);
   }
   console.log(`# ${rounds} kills among ${writes} changes of the credentials`);
-  const child = run(at);
-  await child.open();
-  await child.stop();
+  // Whatever else befalls the file: the generation before it serves.
+  for (const harm of ["", "{", "[]"]) {
+    fs.copyFileSync(creds, `${creds}.bak`);
+    fs.writeFileSync(creds, harm);
+    const child = run(at);
+    await child.open();
+    await child.stop();
+    assert.equal(JSON.parse(fs.readFileSync(creds)).me.id, account);
+  }
 });

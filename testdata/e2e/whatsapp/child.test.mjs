@@ -226,6 +226,14 @@ test("groups, mentions, edits, forwards, and what is not a message", async () =>
   assert.equal(v1.text, "[location 47.1, 7.2]");
   assert.equal(l1.from, "5005@lid");
   assert.equal(big.text.length, 65536);
+
+  for (const [id, replyTo] of [["ga", "G1"], ["gb", "NEVER-SEEN"]]) {
+    child.tell({ type: "send", id, to: group, text: `to all ${id}`, replyTo });
+    await child.next({ type: "sent", id });
+  }
+  const [ga, gb] = mock.sent.map((m) => m.message.extendedTextMessage);
+  assert.deepEqual([mock.sent[0].to, ga.text, ga.contextInfo.stanzaId], [group, "to all ga", "G1"]);
+  assert.deepEqual([gb.text, gb.contextInfo?.stanzaId], ["to all gb", undefined]);
   await child.stop();
 });
 

@@ -15,9 +15,10 @@ const modules = process.env.WHATSAPP_MODULES;
 export const wa = await import(pathToFileURL(path.join(modules, "node_modules/baileys/lib/index.js")));
 const { WebSocketServer } = createRequire(path.join(modules, "package.json"))("ws");
 const { Curve, proto } = wa;
+console.info = console.warn = () => {}; // libsignal prints its sessions, private keys and all
 
 export const account = "15550001111:7@s.whatsapp.net", accountLid = "9001001:7@lid";
-export const contact = "15552223333@s.whatsapp.net";
+export const contact = "15552223333@s.whatsapp.net", contactLid = "9002002@lid";
 const server = "s.whatsapp.net";
 const child = (node, tag) => wa.getBinaryNodeChild(node, tag);
 
@@ -189,8 +190,8 @@ class Peer {
     };
     const silent = { level: "silent", child: () => silent, trace() {}, debug() {}, info() {}, warn() {}, error() {} };
     this.creds = wa.initAuthCreds();
-    this.preKey = Curve.generateKeyPair();
-    held["pre-key 1"] = this.preKey;
+    this.preKeys = 0;
+    this.give = (id) => (held[`pre-key ${id}`] = Curve.generateKeyPair());
     this.repository = wa.DEFAULT_CONNECTION_CONFIG.makeSignalRepository(
       { creds: this.creds, keys: wa.addTransactionCapability(keys, silent, { maxCommitRetries: 1, delayBetweenTriesMs: 1 }) }, silent, async () => [],
     );
@@ -198,6 +199,7 @@ class Peer {
   bundle(jid) {
     const id = Buffer.alloc(4);
     id.writeUInt32BE(this.creds.registrationId);
+    const preKey = ++this.preKeys; // each is good for one session
     return {
       tag: "user",
       attrs: { jid },
@@ -206,7 +208,7 @@ class Peer {
         { tag: "type", attrs: {}, content: wa.KEY_BUNDLE_TYPE },
         { tag: "identity", attrs: {}, content: this.creds.signedIdentityKey.public },
         wa.xmppSignedPreKey(this.creds.signedPreKey),
-        wa.xmppPreKey(this.preKey, 1),
+        wa.xmppPreKey(this.give(preKey), preKey),
       ],
     };
   }
@@ -228,9 +230,13 @@ class Peer {
   encrypt(data) {
     return this.repository.encryptMessage({ jid: account, data: Buffer.concat([data, Buffer.from([1])]) });
   }
-  async decrypt(type, ciphertext) {
-    const data = await this.repository.decryptMessage({ jid: account, type, ciphertext });
-    return proto.Message.decode(wa.unpadRandomMax16(data));
+  async decrypt(type, ciphertext, group) {
+    const data = await (type === "skmsg"
+      ? this.repository.decryptGroupMessage({ group, authorJid: account, msg: ciphertext })
+      : this.repository.decryptMessage({ jid: account, type, ciphertext }));
+    const message = proto.Message.decode(wa.unpadRandomMax16(data));
+    if (message.senderKeyDistributionMessage) await this.repository.processSenderKeyDistributionMessage({ authorJid: account, item: message.senderKeyDistributionMessage });
+    return message;
   }
 }
 
@@ -292,20 +298,30 @@ export class Mock {
       const users = wa.getBinaryNodeChildren(child(first, "list"), "user").map(({ attrs: { jid } }) => ({
         tag: "user",
         attrs: { jid },
-        content: [{ tag: "devices", attrs: {}, content: [{ tag: "device-list", attrs: {}, content: [{ tag: "device", attrs: { id: jid.startsWith("15550001111") ? "7" : "0", "key-index": "1" } }] }] }],
+        content: [
+          { tag: "lid", attrs: { val: jid.startsWith("15550001111") ? accountLid.replace(":7", "") : contactLid } },
+          { tag: "devices", attrs: {}, content: [{ tag: "device-list", attrs: {}, content: [{ tag: "device", attrs: { id: jid.startsWith("15550001111") ? "7" : "0", "key-index": "1" } }] }] },
+        ],
       }));
       content = [{ tag: "usync", attrs: {}, content: [{ tag: "list", attrs: {}, content: users }] }];
     }
     if (first?.tag === "privacy") content = [{ tag: "privacy", attrs: {}, content: [{ tag: "category", attrs: { name: "readreceipts", value: "all" } }] }];
+    if (node.attrs.xmlns === "w:g2") {
+      const members = [account.replace(":7", ""), contact].map((jid) => ({ tag: "participant", attrs: { jid } }));
+      content = [{ tag: "group", attrs: { id: node.attrs.to.split("@")[0], subject: "G", creation: "1", addressing_mode: "pn" }, content: members }];
+    }
     if (first?.tag === "media_conn") {
       content = [{ tag: "media_conn", attrs: { auth: "a", ttl: "300" }, content: [{ tag: "host", attrs: { hostname: `127.0.0.1:${this.https.address().port}`, maxContentLengthBytes: "10485760" } }] }];
     }
     session.send("iq", { id: node.attrs.id, type: "result", from: node.attrs.to ?? server }, content);
   }
   async message(session, node) {
-    const find = (n) => (n.tag === "enc" ? n : Array.isArray(n.content) ? n.content.map(find).find(Boolean) : undefined);
-    const enc = find(node);
-    const message = await this.peer.decrypt(enc.attrs.type, enc.content);
+    const encs = (n) => (n.tag === "enc" ? [n] : Array.isArray(n.content) ? n.content.flatMap(encs) : []);
+    let message;
+    // A group's message is one for all; the key to it comes in each member's own.
+    for (const { attrs, content } of encs(node).sort((a, b) => (a.attrs.type === "skmsg") - (b.attrs.type === "skmsg"))) {
+      message = await this.peer.decrypt(attrs.type, content, node.attrs.to);
+    }
     this.sent.push({ id: node.attrs.id, to: node.attrs.to, message });
     const attrs = this.ack(node);
     if (attrs) session.send("ack", { class: "message", id: node.attrs.id, from: node.attrs.to, t: "1700000001", ...attrs });

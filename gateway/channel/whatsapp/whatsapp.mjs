@@ -91,7 +91,7 @@ class Store {
   /** settle makes renames last: a journal commits them with the synchronous birth of a file. */
   settle() {
     fs.rmSync(this.at("settled"), { force: true });
-    writeThrough(this.at("settled"), "");
+    writeThrough(this.at("settled"), "1");
   }
   /** creds are undefined when there are none; unreadable ones are an error, never replaced. */
   creds() {
@@ -184,8 +184,10 @@ function connect() {
   clearTimeout(timer);
   enter("connecting");
   let codes = 0;
+  const account = creds;
+  const set = async (data) => creds === account && store.keys.set(data); // a late one of an account that left is void
   const mine = (sock = wa.makeWASocket({
-    auth: { creds, keys: store.keys },
+    auth: { creds, keys: { get: store.keys.get, set } },
     ...(options.url && { waWebSocketUrl: options.url }),
     logger: quiet,
     browser: ["OpenClaw", "Chrome", "1"],
@@ -404,6 +406,7 @@ const taps = {
       if (key.fromMe || unheard(key.remoteJid) || !(kind || words(content, kind))) continue;
       if (unacked.size >= MAX_INBOX) die("the inbox is full: the gateway acknowledges nothing");
       const record = { key: { ...key }, name: clip(pushName, 256), timestamp: Number(messageTimestamp) * 1000 || Date.now(), message: Buffer.from(wa.proto.Message.encode(message).finish()) };
+      // Baileys has just told the server that it arrived; from here on it outlives a crash.
       store.write(`inbox/${++seq}.json`, record);
       store.settle();
       queue(seq, record);
@@ -428,7 +431,16 @@ function queue(n, record) {
 
 function replay() {
   const numbers = fs.readdirSync(store.at("inbox")).map((f) => Number(/^(\d+)\.json$/.exec(f)?.[1])).filter(Boolean);
-  for (const n of numbers.sort((a, b) => a - b)) queue((seq = n), store.read(`inbox/${n}.json`));
+  for (const n of numbers.sort((a, b) => a - b)) {
+    seq = n;
+    try {
+      queue(n, store.read(`inbox/${n}.json`));
+    } catch (e) {
+      if (!(e instanceof SyntaxError)) throw e;
+      log("error", "a message of the inbox is unreadable and lost");
+      fs.rmSync(store.at("inbox", `${n}.json`));
+    }
+  }
 }
 
 function acknowledge(n) {

@@ -252,8 +252,10 @@ test("what is not acknowledged comes again after kill -9, in order", async () =>
   await child.next({ type: "inbound", seq: 300 });
   guarded(at.auth);
   await child.kill();
+  fs.writeFileSync(path.join(at.auth, "inbox/99.json"), "{"); // torn by a power failure
   child = run(at);
   await child.open();
+  assert.equal(child.lines.filter((l) => l.level === "error").length, 1);
   await until(() => child.lines.some((l) => l.seq === 300));
   const again = child.lines.filter((l) => l.type === "inbound");
   assert.deepEqual(again.map((l) => l.id), Array.from({ length: 200 }, (_, i) => `M${i + 101}`));
@@ -326,6 +328,26 @@ test("a start that cannot be is refused with its reason", async () => {
   child.tell({ type: "hello", protocol: 2 });
   assert.equal(await child.exited, 2);
   assert.equal(mock.logins, 0);
+});
+
+test("it ends in time whatever the server does, with no file held open and no process of its own", async () => {
+  mock.script = () => {}; // never an answer
+  const ends = [(child) => child.tell({ type: "stop" }), (child) => child.process.stdin.end(), (child) => child.process.stdin.destroy()];
+  for (const end of ends) {
+    const logins = mock.logins, child = run(place(me));
+    child.hello();
+    await until(() => mock.logins > logins);
+    if (fs.existsSync("/proc/self/fd")) {
+      const fds = fs.readdirSync(`/proc/${child.process.pid}/fd`).map((fd) => { try { return fs.readlinkSync(`/proc/${child.process.pid}/fd/${fd}`); } catch { return ""; } });
+      assert.deepEqual(fds.filter((f) => f.startsWith("/") && !f.startsWith("/dev/")), []);
+      assert.deepEqual(fs.readdirSync(`/proc/${child.process.pid}/task/${child.process.pid}`).includes("children") && fs.readFileSync(`/proc/${child.process.pid}/task/${child.process.pid}/children`, "utf8"), "");
+    }
+    const since = performance.now();
+    end(child);
+    assert.equal(await child.exited, 0);
+    assert.ok(performance.now() - since < 5000);
+    assert.equal(child.stderr, "");
+  }
 });
 
 test("an error thrown inside Baileys ends the child with its reason", async () => {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -336,9 +337,12 @@ func (a *Account) converse(ctx context.Context, key string) {
 			if len(line) == 0 {
 				break
 			}
-			m := line[0]
+			m, d := line[0], new(draft)
+			if a.previews() {
+				m.Progress = d.set
+			}
 			if reply := a.begin(ctx, m); reply != nil {
-				replies <- func() { a.answer(ctx, m, reply) }
+				replies <- func() { a.answer(ctx, m, d, reply) }
 			}
 		}
 		close(replies)
@@ -378,7 +382,7 @@ func (a *Account) begin(ctx context.Context, m Inbound) (reply func(context.Cont
 }
 
 // answer waits for a reply and queues it together with the note that there is one.
-func (a *Account) answer(ctx context.Context, m Inbound, reply func(context.Context) (string, error)) {
+func (a *Account) answer(ctx context.Context, m Inbound, d *draft, reply func(context.Context) (string, error)) {
 	typing, stop := context.WithCancel(ctx)
 	var shown sync.WaitGroup
 	shown.Go(func() {
@@ -390,6 +394,9 @@ func (a *Account) answer(ctx context.Context, m Inbound, reply func(context.Cont
 			}
 		}
 	})
+	if m.Progress != nil {
+		shown.Go(func() { a.preview(ctx, typing.Done(), m, d) })
+	}
 	text, err := reply(ctx)
 	stop()
 	shown.Wait()
@@ -401,11 +408,7 @@ func (a *Account) answer(ctx context.Context, m Inbound, reply func(context.Cont
 	}
 	done := entry{Done: m.ID}
 	if text != "" {
-		replyTo := ""
-		if m.Group {
-			replyTo = m.Message
-		}
-		done.Out = a.pieces(Outbound{ID: "re-" + m.ID, To: m.Chat, Thread: m.Thread, Text: text, ReplyTo: replyTo})
+		done.Out = a.pieces(Outbound{ID: "re-" + m.ID, To: m.Chat, Thread: m.Thread, Text: text, ReplyTo: answered(m), Edit: a.journal.preview(m.ID)})
 	}
 	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
 		if err := a.journal.write(done); err == nil {
@@ -433,14 +436,14 @@ func (a *Account) pieces(out Outbound) []Outbound {
 		one := out
 		one.Text, one.Files = text, files
 		if n := len(list); n > 0 {
-			one.ID, one.ReplyTo = fmt.Sprintf("%s/%d", out.ID, n), ""
+			one.ID, one.ReplyTo, one.Edit = fmt.Sprintf("%s/%d", out.ID, n), "", ""
 		}
 		list = append(list, one)
 	}
 	for _, f := range out.Files {
 		add("", []File{f})
 	}
-	if out.Text != "" {
+	if strings.TrimSpace(out.Text) != "" { // no network takes a message of nothing
 		for _, text := range Split(out.Text, a.channel.Limit()) {
 			add(text, nil)
 		}
@@ -526,11 +529,7 @@ func (a *Account) next() (*queued, time.Duration) {
 // send delivers one message and notes what became of it: sent, to be tried
 // again, refused for good, or uncertain.
 func (a *Account) send(ctx context.Context, q *queued) {
-	pause := func(d time.Duration) {
-		a.mu.Lock()
-		a.pauses[q.out.To] = time.Now().Add(d)
-		a.mu.Unlock()
-	}
+	pause := func(d time.Duration) { a.pause(q.out.To, d) }
 	if err := a.journal.write(entry{Sending: q.out.ID}); err != nil {
 		a.log.Error("not sent: the journal cannot be written", "channel", a.name(), "err", err)
 		pause(10 * time.Second)
@@ -539,6 +538,12 @@ func (a *Account) send(ctx context.Context, q *queued) {
 	var sent Sent
 	limited, cancel := context.WithTimeout(ctx, sendTime)
 	err := a.contained(func() (err error) {
+		if q.out.Edit != "" {
+			sent.MessageID = q.out.Edit
+			if anew, err := a.edit(limited, q); err != nil || !anew {
+				return err
+			}
+		}
 		sent, err = a.channel.Send(limited, q.out)
 		return err
 	})
@@ -559,7 +564,7 @@ func (a *Account) send(ctx context.Context, q *queued) {
 		note = entry{Again: q.out.ID}
 		pause(max(f.Wait, time.Second))
 	}
-	if err != nil {
+	if err != nil && !a.Status().Terminal { // whose reason stands
 		a.mu.Lock()
 		a.status.LastError, a.status.LastErrorAt = "send: "+err.Error(), time.Now()
 		a.mu.Unlock()
@@ -576,6 +581,13 @@ func (a *Account) send(ctx context.Context, q *queued) {
 	if q.done != nil && note.Again == "" {
 		q.done(sent, err)
 	}
+}
+
+// pause keeps a chat's messages back for a while.
+func (a *Account) pause(chat string, d time.Duration) {
+	a.mu.Lock()
+	a.pauses[chat] = time.Now().Add(d)
+	a.mu.Unlock()
 }
 
 // poke wakes who waits on c, now or when it next looks.

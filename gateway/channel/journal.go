@@ -35,6 +35,7 @@ type journal struct {
 	order     []string // of seen
 	queue     []*queued
 	uncertain []Uncertain
+	previews  map[string]string // messages that show an answer that grows, by what it answers
 }
 
 type queued struct {
@@ -61,10 +62,18 @@ type entry struct {
 	Sent      string     `json:"sent,omitempty"`  // or refused for good
 	Uncertain *Uncertain `json:"uncertain,omitempty"`
 	Seen      []string   `json:"seen,omitempty"`
+	Preview   *preview   `json:"preview,omitempty"`
+	Anew      string     `json:"anew,omitempty"` // is sent, as there is nothing that it could be an edit of
+}
+
+// preview is a message that the answer to an inbound one will take the place of.
+type preview struct {
+	In      string `json:"in"`
+	Message string `json:"message"`
 }
 
 func openJournal(dir *store.Dir, name string) (*journal, error) {
-	j := &journal{seen: map[string]bool{}}
+	j := &journal{seen: map[string]bool{}, previews: map[string]string{}}
 	var broken error
 	f, err := dir.OpenJournal("channels/"+name+".journal", journalLimit, func(line []byte) {
 		var e entry
@@ -86,7 +95,10 @@ func openJournal(dir *store.Dir, name string) (*journal, error) {
 	}
 	var crashed []entry
 	for _, q := range j.queue {
-		if q.sending {
+		switch {
+		case q.sending && q.out.Edit != "": // which may be done twice
+			crashed = append(crashed, entry{Again: q.out.ID})
+		case q.sending:
 			crashed = append(crashed, entry{Uncertain: &Uncertain{ID: q.out.ID, To: q.out.To, Why: uncertainCrash}})
 		}
 	}
@@ -158,6 +170,9 @@ func (j *journal) state() []entry {
 	for i := range j.waiting {
 		all = append(all, entry{In: &j.waiting[i]})
 	}
+	for in, message := range j.previews {
+		all = append(all, entry{Preview: &preview{in, message}})
+	}
 	for _, u := range j.uncertain {
 		all = append(all, entry{Uncertain: &u})
 	}
@@ -182,7 +197,11 @@ func (j *journal) apply(e *entry) {
 		j.see(e.In.ID)
 		j.waiting = append(j.waiting, *e.In)
 	}
+	if p := e.Preview; p != nil {
+		j.previews[p.In] = p.Message
+	}
 	if e.Done != "" {
+		delete(j.previews, e.Done)
 		j.waiting = slices.DeleteFunc(j.waiting, func(m Inbound) bool { return m.ID == e.Done })
 	}
 	for _, out := range e.Out {
@@ -196,6 +215,11 @@ func (j *journal) apply(e *entry) {
 			if mark.id != "" && q.out.ID == mark.id {
 				q.sending = mark.on
 			}
+		}
+	}
+	for _, q := range j.queue {
+		if e.Anew != "" && q.out.ID == e.Anew {
+			q.out.Edit = ""
 		}
 	}
 	gone := e.Sent
@@ -226,6 +250,13 @@ func (j *journal) known(id string) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.seen[id]
+}
+
+// preview is the message that shows the answer to an inbound one so far, if any.
+func (j *journal) preview(in string) string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.previews[in]
 }
 
 // counts are the lengths of the three lists.

@@ -6,6 +6,7 @@ const (
 	turfSettled = 5 * time.Minute // polling for so long alone makes the poll ours
 	turfForget  = time.Hour       // alone for so long, and the other one is gone
 	turfReturn  = 45 * time.Second
+	turfBreaks  = 3 // so often in a row not alone for long: the other one is as settled
 	turfYield   = 10 * time.Minute
 	turfLongest = time.Hour
 )
@@ -17,6 +18,7 @@ const (
 type turf struct {
 	since     time.Time // of an unbroken row of polls
 	settled   bool
+	breaks    int // in a row
 	conflicts int
 }
 
@@ -33,14 +35,17 @@ func (t *turf) held(now time.Time) {
 
 // lost notes that another one polls, and returns how long to let it.
 func (t *turf) lost(now time.Time) time.Duration {
-	t.since = time.Time{}
-	n := t.conflicts
-	t.conflicts = min(n+1, 10)
-	switch {
-	case t.settled:
-		return min(turfReturn<<n, turfLongest)
-	case n == 0:
+	t.breaks++
+	if !t.since.IsZero() && now.Sub(t.since) >= turfSettled {
+		t.breaks = 0
+	}
+	t.since, t.settled = time.Time{}, t.settled && t.breaks < turfBreaks
+	if t.settled {
+		return turfReturn
+	}
+	t.conflicts++
+	if t.conflicts == 1 {
 		return pollTime + pollMargin
 	}
-	return min(turfYield<<(n-1), turfLongest)
+	return min(turfYield<<min(t.conflicts-2, 10), turfLongest)
 }

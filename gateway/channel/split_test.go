@@ -214,15 +214,19 @@ func arrives(t *testing.T, text string, limit int) {
 			t.Fatalf("%q\nreads as %q\nand not %q", html, written, even(piece))
 		}
 	}
-	if !joined(pieces, text, "") {
+	if !joined(pieces, text, "", map[string]bool{}) {
 		t.Fatalf("the pieces are not the text:\n%q\n%q", text, pieces)
 	}
 }
 
 // joined reports whether pieces are rest, but for white space between them and
 // the lines that open the block of the piece before again, and close it.
-func joined(pieces []string, rest, open string) bool {
+func joined(pieces []string, rest, open string, failed map[string]bool) bool {
 	rest = strings.TrimLeft(rest, " \n")
+	state := fmt.Sprint(len(pieces), len(rest), open)
+	if failed[state] {
+		return false
+	}
 	if len(pieces) == 0 {
 		return rest == "" || open != "" && rest == "```"
 	}
@@ -235,10 +239,11 @@ func joined(pieces []string, rest, open string) bool {
 	}
 	for _, body := range bodies {
 		after, ok := strings.CutPrefix(rest, strings.Trim(body, " \n"))
-		if ok && joined(pieces[1:], after, fence(open, rest[:len(rest)-len(after)])) {
+		if ok && joined(pieces[1:], after, fence(open, rest[:len(rest)-len(after)]), failed) {
 			return true
 		}
 	}
+	failed[state] = true
 	return false
 }
 

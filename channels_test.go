@@ -26,6 +26,7 @@ type botAPI struct {
 	next    int64
 	updates map[int64]string
 	sent    map[string]int // texts, by how often they came
+	edited  []string       // texts that took the place of others
 	wake    chan struct{}
 }
 
@@ -107,6 +108,11 @@ func (b *botAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		b.sent[in.Text]++
 		b.mu.Unlock()
 		io.WriteString(w, `{"ok":true,"result":{"message_id":1}}`)
+	case "editMessageText":
+		b.mu.Lock()
+		b.edited = append(b.edited, in.Text)
+		b.mu.Unlock()
+		io.WriteString(w, `{"ok":true,"result":true}`)
 	case "sendChatAction":
 		io.WriteString(w, `{"ok":true,"result":true}`)
 	default:

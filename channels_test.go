@@ -27,6 +27,8 @@ type botAPI struct {
 	updates map[int64]string
 	sent    map[string]int // texts, by how often they came
 	edited  []string       // texts that took the place of others
+	webhook string
+	secret  string // that goes with it
 	wake    chan struct{}
 }
 
@@ -73,6 +75,8 @@ func (b *botAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Offset int64  `json:"offset"`
 		Limit  int    `json:"limit"`
 		Text   string `json:"text"`
+		URL    string `json:"url"`
+		Secret string `json:"secret_token"`
 	}
 	json.NewDecoder(r.Body).Decode(&in)
 	switch strings.TrimPrefix(r.URL.Path, "/bot"+b.token+"/") {
@@ -113,6 +117,15 @@ func (b *botAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		b.edited = append(b.edited, in.Text)
 		b.mu.Unlock()
 		io.WriteString(w, `{"ok":true,"result":true}`)
+	case "setWebhook", "deleteWebhook":
+		b.mu.Lock()
+		b.webhook, b.secret = in.URL, in.Secret
+		b.mu.Unlock()
+		io.WriteString(w, `{"ok":true,"result":true}`)
+	case "getWebhookInfo":
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		fmt.Fprintf(w, `{"ok":true,"result":{"url":%q}}`, b.webhook)
 	case "sendChatAction":
 		io.WriteString(w, `{"ok":true,"result":true}`)
 	default:

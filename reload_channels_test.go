@@ -23,7 +23,9 @@ func (r *rig) furnishChannels() {
 		}
 	}
 	telegram := bot(0)
-	telegram["allowFrom"], telegram["accounts"] = []any{7}, object{"fake": bot(1)}
+	second := bot(1)
+	second["webhookPath"] = "/hooks/second" // two bots do not share a door
+	telegram["allowFrom"], telegram["accounts"] = []any{7}, object{"fake": second}
 	r.set("agents.list", []any{object{"id": "main"}, object{"id": "second", "systemPrompt": "I am second."}})
 	r.set("bindings", []any{bound("main", object{"accountId": "*"})})
 	r.set("channels", object{"telegram": telegram, "fake": object{"kind": "process", "command": selfIs("one"), "accounts": object{"fake": object{}}}})
@@ -177,8 +179,9 @@ func channelCases() (channels, accounts []keyCase) {
 			}
 		}
 		const url, secret = "https://bot.example/hook", "secret-of-a-webhook"
-		in("webhookUrl", url, hook(url, secret, "/telegram-webhook"))
-		in("webhookSecret", "another-secret-of-it", hook(url, "another-secret-of-it", "/telegram-webhook"))
+		path := []string{"/telegram-webhook", "/hooks/second"}[i]
+		in("webhookUrl", url, hook(url, secret, path))
+		in("webhookSecret", "another-secret-of-it", hook(url, "another-secret-of-it", path))
 		cases[len(cases)-1].base = secret
 		in("webhookPath", "/hooks/tg", hook(url, secret, "/hooks/tg"))
 		for i := range cases { // the mention of a topic is the group's where the topic leaves it out

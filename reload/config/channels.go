@@ -267,7 +267,8 @@ func (b *binder) checkChannels(c *Config) {
 	}
 }
 
-// accountProblem is what is wrong with an account, and its key; tokens are whose they are.
+// accountProblem is what is wrong with an account, and its key; tokens are
+// whose bots, and doors for updates, are taken.
 func accountProblem(a *ChannelAccount, tokens map[string]string) (key, msg string) {
 	if a.Kind == "process" {
 		if len(a.Command) == 0 || !strings.HasPrefix(a.Command[0], "/") {
@@ -291,7 +292,14 @@ func accountProblem(a *ChannelAccount, tokens map[string]string) (key, msg strin
 	if msg := apiRootProblem(a.APIRoot); msg != "" {
 		return "apiRoot", msg
 	}
-	return webhookProblem(a)
+	if key, msg = webhookProblem(a); msg == "" && a.WebhookURL != "" {
+		door := "webhook " + a.WebhookPath + " " + a.WebhookSecret.Reveal()
+		if tokens[door] != "" {
+			return "webhookPath", "and webhookSecret are those of account " + tokens[door] + ": whose an update is could not be told"
+		}
+		tokens[door] = a.Account
+	}
+	return key, msg
 }
 
 // webhookProblem is what is wrong with how updates are to be posted.

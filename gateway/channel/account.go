@@ -290,10 +290,10 @@ func (a *Account) hand(ctx context.Context) {
 	var work sync.WaitGroup
 	defer work.Wait()
 	for {
+		a.mu.Lock() // first: what is answered meanwhile must not look like what was never handed on
 		a.journal.mu.Lock()
 		list := slices.Clone(a.journal.waiting)
 		a.journal.mu.Unlock()
-		a.mu.Lock()
 		for _, m := range list {
 			if a.handed[m.ID] {
 				continue

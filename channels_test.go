@@ -26,11 +26,13 @@ type botAPI struct {
 	next    int64
 	updates map[int64]string
 	sent    map[string]int // texts, by how often they came
+	to      map[string]int // the same with their chats, as CHAT: TEXT
+	closed  map[string]bool
 	wake    chan struct{}
 }
 
 func newBotAPI(t *testing.T) *botAPI {
-	b := &botAPI{updates: map[int64]string{}, sent: map[string]int{}, wake: make(chan struct{}, 1), next: 1}
+	b := &botAPI{updates: map[int64]string{}, sent: map[string]int{}, to: map[string]int{}, closed: map[string]bool{}, wake: make(chan struct{}, 1), next: 1}
 	srv := httptest.NewServer(b)
 	t.Cleanup(func() {
 		srv.CloseClientConnections()
@@ -53,6 +55,13 @@ func (b *botAPI) say(from int, text string) {
 	}
 }
 
+// refuse closes a chat.
+func (b *botAPI) refuse(chat string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed[chat] = true
+}
+
 func (b *botAPI) count() (confirmed, sent int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -67,6 +76,7 @@ func (b *botAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Offset int64  `json:"offset"`
 		Limit  int    `json:"limit"`
 		Text   string `json:"text"`
+		Chat   any    `json:"chat_id"`
 	}
 	json.NewDecoder(r.Body).Decode(&in)
 	switch strings.TrimPrefix(r.URL.Path, "/bot"+botToken+"/") {
@@ -99,8 +109,17 @@ func (b *botAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	case "sendMessage":
 		b.mu.Lock()
-		b.sent[in.Text]++
+		refused := b.closed[fmt.Sprint(in.Chat)]
+		if !refused {
+			b.sent[in.Text]++
+			b.to[fmt.Sprint(in.Chat)+": "+in.Text]++
+		}
 		b.mu.Unlock()
+		if refused {
+			w.WriteHeader(http.StatusForbidden)
+			io.WriteString(w, `{"ok":false,"error_code":403,"description":"Forbidden: bot was blocked by the user"}`)
+			return
+		}
 		io.WriteString(w, `{"ok":true,"result":{"message_id":1}}`)
 	case "sendChatAction":
 		io.WriteString(w, `{"ok":true,"result":true}`)

@@ -33,7 +33,7 @@ func (g *Gateway) hear(_ context.Context, a *channel.Account, m channel.Inbound)
 		source = a.Channel() + ":" + hex.EncodeToString(sum[:])
 	}
 	t := agent.Turn{
-		RunID: source, SessionKey: key, System: toldOf(a, &m),
+		RunID: source, SessionKey: key, System: toldOf(a, &m), From: fromOf(a, &m),
 		Messages: []store.Message{{Role: store.RoleUser, Content: heardOf(&m), Source: source}},
 		Answer:   &store.Answer{ID: source, By: "channel"},
 	}
@@ -106,6 +106,11 @@ func channelKey(cfg *config.Config, a *channel.Account, m *channel.Inbound) stri
 		return prefix + a.Channel() + ":" + a.ID() + ":direct:" + peer
 	}
 	return prefix + a.Channel() + ":direct:" + peer
+}
+
+// fromOf is where a message came from, and answers to it go.
+func fromOf(a *channel.Account, m *channel.Inbound) *store.DeliveryContext {
+	return &store.DeliveryContext{Channel: a.Channel(), AccountID: a.ID(), To: m.Chat, ThreadID: threadOf(m.Thread)}
 }
 
 // toldOf is what a system prompt tells of a message's way. The name is the

@@ -127,7 +127,7 @@ func toldOf(a *channel.Account, m *channel.Inbound) string {
 func heardOf(m *channel.Inbound) store.Content {
 	text := m.Text
 	if m.Group {
-		text = fmt.Sprintf("[%s, id %s] %s", m.Name, m.From, text)
+		text = fmt.Sprintf("[id %s, %q] %s", m.From, m.Name, text) // the id first: a name is any text
 	}
 	if m.Forwarded {
 		text = "[forwarded] " + text

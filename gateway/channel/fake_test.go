@@ -115,9 +115,13 @@ func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
 				json.NewEncoder(w).Encode(map[string]any{"ok": true, "result": batch})
 				return
 			}
+			limit, _ := in["timeout"].(float64)
 			select {
 			case <-f.wake:
 			case <-r.Context().Done():
+				return
+			case <-time.After(time.Duration(limit) * time.Second):
+				io.WriteString(w, `{"ok":true,"result":[]}`)
 				return
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os/exec"
 	"path/filepath"
@@ -38,12 +39,12 @@ const (
 // process is a program that connects a network, over the child protocol: one
 // JSON object a line on its stdin and stdout.
 type process struct {
-	conf *config.ChannelAccount
-	dir  *store.Dir
-	log  *slog.Logger
-
-	said *childLog
-	full atomic.Bool // what it passes on waits for room
+	conf  *config.ChannelAccount
+	dir   *store.Dir
+	log   *slog.Logger
+	spawn func(command []string, dir string, stderr io.Writer) (*child, error)
+	said  *childLog
+	full  atomic.Bool // what it passes on waits for room
 
 	mu    sync.Mutex
 	out   *outbox // lines for the child's stdin; nil while there is none
@@ -58,7 +59,7 @@ func newProcess(c *config.ChannelAccount, dir *store.Dir, log *slog.Logger) (*pr
 		return nil, final("command is missing")
 	}
 	log = log.With("channel", c.Channel+":"+c.Account)
-	return &process{conf: c, dir: dir, log: log, said: &childLog{log: log}, waits: map[string]chan childLine{}}, nil
+	return &process{conf: c, dir: dir, log: log, spawn: spawn, said: &childLog{log: log}, waits: map[string]chan childLine{}}, nil
 }
 
 // gatewayLine is what the gateway says.
@@ -133,7 +134,7 @@ func (p *process) Run(ctx context.Context, a *Account) error {
 	// The kernel ends a child with the thread that started it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	c, err := spawn(p.conf.Command, filepath.Join(p.dir.Path(), p.home()), p.said)
+	c, err := p.spawn(p.conf.Command, filepath.Join(p.dir.Path(), p.home()), p.said)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", p.conf.Command[0], err)
 	}

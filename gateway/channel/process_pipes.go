@@ -15,6 +15,7 @@ type outbox struct {
 
 	mu    sync.Mutex
 	lines []byte
+	last  bool // stop is among them
 }
 
 func newOutbox() *outbox {
@@ -29,16 +30,18 @@ func (o *outbox) put(l *gatewayLine) bool {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.lines) >= maxUnread {
+	if len(o.lines) >= maxUnread || o.last {
 		return false
 	}
+	o.last = l.Type == "stop"
 	o.lines = append(append(o.lines, raw...), '\n')
 	poke(o.some)
 	return true
 }
 
-// copy writes the lines to w until done or an error.
-func (o *outbox) copy(w io.Writer, done <-chan struct{}) error {
+// copy writes the lines to w until done or an error, and closes it after stop,
+// for programs that end when their input does.
+func (o *outbox) copy(w io.WriteCloser, done <-chan struct{}) error {
 	for {
 		select {
 		case <-o.some:
@@ -46,12 +49,15 @@ func (o *outbox) copy(w io.Writer, done <-chan struct{}) error {
 			return nil
 		}
 		o.mu.Lock()
-		lines := o.lines
+		lines, last := o.lines, o.last
 		o.lines = nil
 		o.mu.Unlock()
 		poke(o.room)
 		if _, err := w.Write(lines); err != nil {
 			return err
+		}
+		if last {
+			return w.Close()
 		}
 	}
 }

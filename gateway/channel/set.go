@@ -270,6 +270,17 @@ func (s *Set) Logout(channel, account string) (string, error) {
 	return a.ID(), p.logout()
 }
 
+// ClearUncertain forgets the uncertain messages of an account, which an operator
+// has seen, and returns its id and how many there were.
+func (s *Set) ClearUncertain(channel, account string) (id string, n int, err error) {
+	a, err := s.find(channel, account)
+	if err != nil {
+		return "", 0, err
+	}
+	n = a.Status().Unsure
+	return a.ID(), n, a.keep(entry{Cleared: true})
+}
+
 // Pending lists who waits for leave to write to a channel.
 func (s *Set) Pending(channel string) ([]Request, error) {
 	p, err := s.pairingOf(channel)

@@ -13,10 +13,10 @@ import (
 
 // child is a running program.
 type child struct {
-	cmd    *exec.Cmd
 	stdin  io.WriteCloser
-	stdout *os.File
-	exited chan struct{} // closed when it and its group are gone, with why in err
+	stdout io.ReadCloser
+	kill   func()        // it and everything that it started in its group
+	exited chan struct{} // closed when they are gone, with why in err
 	err    error
 }
 
@@ -47,7 +47,8 @@ func spawn(command []string, dir string, stderr io.Writer) (*child, error) {
 		stdout.Close()
 		return nil, err
 	}
-	c := &child{cmd: cmd, stdin: stdin, stdout: stdout, exited: make(chan struct{})}
+	c := &child{stdin: stdin, stdout: stdout, exited: make(chan struct{})}
+	c.kill = func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	go func() {
 		c.err = cmd.Wait()
 		c.kill() // what it left behind in its group
@@ -55,6 +56,3 @@ func spawn(command []string, dir string, stderr io.Writer) (*child, error) {
 	}()
 	return c, nil
 }
-
-// kill ends the program and everything that it started in its group.
-func (c *child) kill() { syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) }

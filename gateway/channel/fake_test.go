@@ -157,6 +157,8 @@ type rig struct {
 	logs *lockedBuffer
 	mu   sync.Mutex
 	got  []Inbound
+
+	plays sync.WaitGroup // programs that a test plays
 }
 
 type lockedBuffer struct {
@@ -184,6 +186,7 @@ func newRig(t testing.TB) *rig {
 	r := &rig{t: t, dir: dir, logs: &lockedBuffer{}}
 	t.Cleanup(func() {
 		r.set.Close(0)
+		r.plays.Wait()
 		dir.Close()
 	})
 	r.open(nil)

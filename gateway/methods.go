@@ -45,6 +45,7 @@ func methodTable() []method {
 		rpc("message.action", wire.ScopeWrite, "The same in the form of newer clients; the one action is send.", (*Gateway).messageAction),
 		rpc("channels.status", wire.ScopeRead, "How each account of each chat network fares, by its last success.", (*Gateway).channelsStatus),
 		rpc("channels.logout", wire.ScopeAdmin, "Have a channel that links to an account unlink it.", (*Gateway).channelsLogout),
+		rpc("channels.uncertain.clear", wire.ScopeWrite, "Forget the messages of an account of which nobody knows whether they arrived.", (*Gateway).uncertainClear),
 		rpc("channels.pairing.list", wire.ScopePairing, "Senders who wait for leave to write, with their codes.", (*Gateway).pairingList),
 		rpc("channels.pairing.approve", wire.ScopePairing, "Give that leave to the sender who was told this code.", (*Gateway).pairingApprove),
 		rpc("usage.status", wire.ScopeRead, "Quotas at the model providers, where one tells them.", (*Gateway).usageStatus),

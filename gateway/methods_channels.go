@@ -107,7 +107,7 @@ func (g *Gateway) channelAccounts() map[string][]wire.ChannelAccount {
 			AccountID: s.Account, Kind: s.Kind, Enabled: true, Configured: true, Linked: s.State != channel.StateNotLinked,
 			Running: !s.Terminal && s.State != channel.StateStopped, Connected: s.State == channel.StateOpen, State: s.State, Terminal: s.Terminal,
 			Self: s.Self, LastSuccessAt: ms(s.LastSuccess), LastInboundAt: ms(s.LastInbound), LastSentAt: ms(s.LastSent),
-			LastError: s.LastError, LastErrorAt: ms(s.LastErrorAt), Failures: s.Failures, Waiting: s.Waiting, Queued: s.Queued,
+			LastError: s.LastError, LastErrorAt: ms(s.LastErrorAt), Failures: s.Failures, Waiting: s.Waiting, Queued: s.Queued, Unsure: s.Unsure,
 		}
 		for _, u := range s.Uncertain {
 			a.Uncertain = append(a.Uncertain, wire.UncertainMessage(u))
@@ -154,6 +154,15 @@ func (g *Gateway) channelsLogout(ctx context.Context, p *peer, in *wire.ChannelA
 		return nil, sendError(err)
 	}
 	return &wire.ChannelLoggedOut{Channel: in.Channel, AccountID: id, Cleared: true, LoggedOut: true}, nil
+}
+
+func (g *Gateway) uncertainClear(ctx context.Context, p *peer, in *wire.ChannelAccountRef) (*wire.UncertainCleared, error) {
+	id, n, err := g.channels.ClearUncertain(in.Channel, in.AccountID)
+	if err != nil {
+		return nil, err
+	}
+	g.log.Info("uncertain messages cleared", "channel", in.Channel+":"+id, "count", n)
+	return &wire.UncertainCleared{Channel: in.Channel, AccountID: id, Cleared: n}, nil
 }
 
 func (g *Gateway) pairingList(ctx context.Context, p *peer, in *wire.ChannelAccountRef) (*wire.PairingList, error) {

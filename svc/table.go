@@ -80,6 +80,8 @@ func commands() []Command {
 			Flags: clientFlags(Flag{Name: "probe", Ignored: "what is shown is what last happened"}), Run: channelsStatus},
 		{Path: "channels logout", Args: "CHANNEL", Doc: "Have a channel unlink its account.",
 			Flags: clientFlags(Flag{Name: "account", Value: "ID", Doc: "The account; the default one when absent."}), Run: channelsLogout},
+		{Path: "channels uncertain", Args: "CHANNEL", Doc: "List the messages of which nobody knows whether they arrived; they are not sent again.",
+			Flags: clientFlags(Flag{Name: "account", Value: "ID", Doc: "Of this account only."}, Flag{Name: "clear", Doc: "Forget them."}), Run: channelsUncertain},
 		{Path: "pairing list", Args: "CHANNEL", Doc: "List the senders who wait for leave to write, with their codes.", Flags: clientFlags(), Run: pairingList},
 		{Path: "pairing approve", Args: "CHANNEL CODE", Doc: "Let the sender in who was told this code.", Flags: clientFlags(), Run: pairingApprove},
 		{Path: "sessions list", Aliases: []string{"sessions"}, Doc: "List sessions, the last used first.",

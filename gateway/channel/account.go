@@ -35,8 +35,9 @@ type Status struct {
 	Failures         int // in a row
 	Waiting          int // inbound messages without their reply
 	Queued           int
-	Uncertain        []Uncertain
-	QR               string `json:"-"` // to be shown, never logged
+	Uncertain        []Uncertain // the last of them
+	Unsure           int         // how many there are, also those that are not listed
+	QR               string      `json:"-"` // to be shown, never logged
 }
 
 // A Handler takes a message that was let in: when it returns, the message is
@@ -53,15 +54,21 @@ type Account struct {
 	journal *journal
 	handle  Handler
 
-	wake chan struct{} // something is to be sent
-	news chan struct{} // something came
+	wake  chan struct{} // something is to be sent
+	news  chan struct{} // something came
+	moved chan struct{} // something went, or the state is another one
+	gone  chan struct{} // closed when the account has ended
 
 	mu      sync.Mutex
 	status  Status
-	last    string // the state that was logged last
+	since   time.Time // when it became open, while it is
+	last    string    // the state that was logged last
+	tellAt  time.Time // how much was logged lately, as the time that it should have taken
+	unkept  bool      // the journal cannot be written
 	pauses  map[string]time.Time
-	handed  map[string]bool      // inbound messages that are under way
-	chats   map[string][]Inbound // what is to be handed on, by chat; with a goroutine each
+	told    map[string]*outcome  // who waits for an outbound message
+	fresh   []Inbound            // what is to be handed on
+	chats   map[string][]Inbound // the same, by chat; with a goroutine each
 	runDone chan struct{}
 	stop    context.CancelFunc // of receiving
 }
@@ -84,9 +91,30 @@ func (a *Account) Status() Status {
 	a.mu.Unlock()
 	s.Channel, s.Account, s.Kind = a.conf.Channel, a.conf.Account, a.conf.Kind
 	a.journal.mu.Lock()
-	s.Waiting, s.Queued, s.Uncertain = len(a.journal.waiting), len(a.journal.queue), slices.Clone(a.journal.uncertain)
+	s.Waiting, s.Queued = len(a.journal.waiting.list), len(a.journal.queue.list)
+	s.Uncertain, s.Unsure = slices.Clone(a.journal.uncertain), a.journal.unsure
 	a.journal.mu.Unlock()
 	return s
+}
+
+// keep writes to the journal. That it cannot be written is told once, and that
+// it can again.
+func (a *Account) keep(entries ...entry) error {
+	err := a.journal.write(entries...)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err != nil {
+		a.status.LastError, a.status.LastErrorAt = "the journal cannot be written: "+err.Error(), time.Now()
+	}
+	if was := a.unkept; was != (err != nil) {
+		a.unkept = !was
+		if was {
+			a.log.Info("the journal can be written again", "channel", a.name())
+		} else {
+			a.log.Error("the journal cannot be written", "channel", a.name(), "err", err)
+		}
+	}
+	return err
 }
 
 // poke wakes who waits on c, now or when it next looks.

@@ -115,9 +115,13 @@ func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
 				json.NewEncoder(w).Encode(map[string]any{"ok": true, "result": batch})
 				return
 			}
+			limit, _ := in["timeout"].(float64)
 			select {
 			case <-f.wake:
 			case <-r.Context().Done():
+				return
+			case <-time.After(time.Duration(limit) * time.Second):
+				io.WriteString(w, `{"ok":true,"result":[]}`)
 				return
 			}
 		}
@@ -153,6 +157,8 @@ type rig struct {
 	logs *lockedBuffer
 	mu   sync.Mutex
 	got  []Inbound
+
+	plays sync.WaitGroup // programs that a test plays
 }
 
 type lockedBuffer struct {
@@ -180,6 +186,7 @@ func newRig(t testing.TB) *rig {
 	r := &rig{t: t, dir: dir, logs: &lockedBuffer{}}
 	t.Cleanup(func() {
 		r.set.Close(0)
+		r.plays.Wait()
 		dir.Close()
 	})
 	r.open(nil)

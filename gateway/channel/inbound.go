@@ -3,7 +3,6 @@ package channel
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 )
@@ -21,14 +20,9 @@ func (a *Account) Offset() int64 {
 // are durable, with offset, and the network may forget them. It waits while too
 // many have no reply yet.
 func (a *Account) Receive(ctx context.Context, offset int64, list ...Inbound) error {
-	for {
-		if n, _, _ := a.journal.counts(); n < maxWaiting || len(list) == 0 {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(50 * time.Millisecond):
+	if len(list) > 0 {
+		if err := a.journal.await(ctx); err != nil {
+			return err
 		}
 	}
 	var entries []entry
@@ -58,12 +52,17 @@ func (a *Account) Receive(ctx context.Context, offset int64, list ...Inbound) er
 	if offset > a.Offset() {
 		entries = append(entries, entry{Offset: offset})
 	}
-	if err := a.journal.write(entries...); err != nil {
+	if err := a.keep(entries...); err != nil {
 		return fmt.Errorf("keep inbound messages: %w", err)
 	}
 	if len(fresh) > 0 {
 		a.mu.Lock()
 		a.status.LastInbound = time.Now()
+		for _, e := range entries {
+			if e.In != nil {
+				a.fresh = append(a.fresh, *e.In)
+			}
+		}
 		a.mu.Unlock()
 		poke(a.news)
 	}
@@ -77,15 +76,10 @@ func (a *Account) hand(ctx context.Context) {
 	var work sync.WaitGroup
 	defer work.Wait()
 	for {
-		a.mu.Lock() // first: what is answered meanwhile must not look like what was never handed on
-		a.journal.mu.Lock()
-		list := slices.Clone(a.journal.waiting)
-		a.journal.mu.Unlock()
+		a.mu.Lock()
+		list := a.fresh
+		a.fresh = nil
 		for _, m := range list {
-			if a.handed[m.ID] {
-				continue
-			}
-			a.handed[m.ID] = true
 			key := m.Chat + "\x00" + m.Thread
 			line, busy := a.chats[key]
 			a.chats[key] = append(line, m)
@@ -110,7 +104,7 @@ func (a *Account) converse(ctx context.Context, key string) {
 		var work sync.WaitGroup
 		work.Go(func() {
 			for answer := range replies {
-				answer()
+				a.contained(func() error { answer(); return nil }) // or it waits for the next start
 			}
 		})
 		for ctx.Err() == nil {
@@ -177,7 +171,11 @@ func (a *Account) answer(ctx context.Context, m Inbound, reply func(context.Cont
 			}
 		}
 	})
-	text, err := reply(ctx)
+	var text string
+	err := a.contained(func() (err error) {
+		text, err = reply(ctx)
+		return err
+	})
 	stop()
 	shown.Wait()
 	if f, ok := faultOf(err); ok && !f.Final || ctx.Err() != nil && err != nil {
@@ -194,21 +192,12 @@ func (a *Account) answer(ctx context.Context, m Inbound, reply func(context.Cont
 		}
 		done.Out = a.pieces(Outbound{ID: "re-" + m.ID, To: m.Chat, Thread: m.Thread, Text: text, ReplyTo: replyTo})
 	}
-	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
-		if err := a.journal.write(done); err == nil {
-			break
-		} else if ctx.Err() != nil {
-			return
-		} else {
-			a.log.Error("reply not queued", "channel", a.name(), "err", err)
-		}
+	for wait := time.Second; a.keep(done) != nil; wait = min(2*wait, time.Minute) {
 		select {
 		case <-time.After(wait): // the disk may have room again
 		case <-ctx.Done():
+			return
 		}
 	}
-	a.mu.Lock()
-	delete(a.handed, m.ID)
-	a.mu.Unlock()
 	poke(a.wake)
 }

@@ -1,12 +1,17 @@
 package channel
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
 )
 
-const sendTime = 2 * time.Minute
+const (
+	sendTime  = 2 * time.Minute
+	sendGrace = 2 * time.Second  // for what is under way when the account ends
+	diskPause = 10 * time.Second // while the journal cannot be written
+)
 
 // pieces makes messages of out: one for each file, then as many as the text takes.
 func (a *Account) pieces(out Outbound) []Outbound {
@@ -30,28 +35,60 @@ func (a *Account) pieces(out Outbound) []Outbound {
 	return list
 }
 
+// outcome is what becomes of a message that went out in pieces.
+type outcome struct {
+	left int
+	err  error // the first
+	done func(Sent, error)
+}
+
 // Queue keeps a message to be sent and returns; done, if any, is told what
-// became of its last piece.
+// became of it: of its last piece or, where one failed, of that.
 func (a *Account) Queue(out Outbound, done func(Sent, error)) error {
-	if _, n, _ := a.journal.counts(); n >= maxQueue {
+	a.journal.mu.Lock()
+	full := a.journal.queue.full(maxQueue)
+	a.journal.mu.Unlock()
+	if full {
 		return ErrFull
 	}
 	list := a.pieces(out)
 	if len(list) == 0 {
 		return final("there is nothing to send")
 	}
-	if err := a.journal.write(entry{Out: list}); err != nil {
-		return err
-	}
-	a.journal.mu.Lock()
-	for _, q := range a.journal.queue {
-		if q.out.ID == list[len(list)-1].ID {
-			q.done = done
+	of := &outcome{left: len(list), done: done}
+	a.mu.Lock()
+	for _, one := range list { // before any may be on its way
+		if done != nil {
+			a.told[one.ID] = of
 		}
 	}
-	a.journal.mu.Unlock()
+	a.mu.Unlock()
+	if err := a.keep(entry{Out: list}); err != nil {
+		a.mu.Lock()
+		for _, one := range list {
+			delete(a.told, one.ID)
+		}
+		a.mu.Unlock()
+		return err
+	}
 	poke(a.wake)
 	return nil
+}
+
+// tell lets who waits for a message know.
+func (a *Account) tell(id string, sent Sent, err error) {
+	a.mu.Lock()
+	of := a.told[id]
+	delete(a.told, id)
+	a.mu.Unlock()
+	if of == nil {
+		return
+	}
+	of.left--
+	of.err = cmp.Or(of.err, err)
+	if of.left == 0 {
+		of.done(sent, of.err)
+	}
 }
 
 // pump sends what is queued, each chat's in order, until ctx ends.
@@ -86,7 +123,7 @@ func (a *Account) next() (*queued, time.Duration) {
 	var wait time.Duration
 	now := time.Now()
 	blocked := map[string]bool{}
-	for _, q := range a.journal.queue {
+	for _, q := range a.journal.queue.list {
 		to := q.out.To
 		if blocked[to] {
 			continue
@@ -113,18 +150,18 @@ func (a *Account) send(ctx context.Context, q *queued) {
 		a.pauses[q.out.To] = time.Now().Add(d)
 		a.mu.Unlock()
 	}
-	if err := a.journal.write(entry{Sending: q.out.ID}); err != nil {
-		a.log.Error("not sent: the journal cannot be written", "channel", a.name(), "err", err)
-		pause(10 * time.Second)
+	if err := a.keep(entry{Sending: q.out.ID}); err != nil {
+		pause(diskPause)
 		return
 	}
 	var sent Sent
-	limited, cancel := context.WithTimeout(ctx, sendTime)
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTime)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(sendGrace, cancel) })() // what is under way may yet arrive
 	err := a.contained(func() (err error) {
 		sent, err = a.channel.Send(limited, q.out)
 		return err
 	})
-	cancel()
 	note := entry{Sent: q.out.ID}
 	f, understood := faultOf(err)
 	switch {
@@ -133,29 +170,43 @@ func (a *Account) send(ctx context.Context, q *queued) {
 		a.status.LastSent = time.Now()
 		a.mu.Unlock()
 	case !understood:
-		note = entry{Uncertain: &Uncertain{ID: q.out.ID, To: q.out.To, Why: err.Error()}}
+		note = entry{Uncertain: &Uncertain{ID: q.out.ID, To: q.out.To, Why: plain(err.Error(), 300), At: time.Now().UnixMilli()}}
 		a.log.Warn("message uncertain: it may have arrived", "channel", a.name(), "peer", q.out.To, "err", err)
 	case f.Final:
 		a.log.Warn("message refused", "channel", a.name(), "peer", q.out.To, "err", err)
 	default:
 		note = entry{Again: q.out.ID}
-		pause(max(f.Wait, time.Second))
+		pause(min(max(f.Wait, time.Second), longestWait))
 	}
 	if err != nil {
 		a.mu.Lock()
 		a.status.LastError, a.status.LastErrorAt = "send: "+err.Error(), time.Now()
 		a.mu.Unlock()
 	}
-	if err := a.journal.write(note); err != nil {
-		a.log.Error("the journal cannot be written", "channel", a.name(), "err", err)
-		pause(10 * time.Second)
-		if note.Sent != "" || note.Uncertain != nil { // it must not go out twice
+	if a.keep(note) != nil {
+		pause(diskPause)
+		if note.Again == "" { // it must not go out twice
 			a.journal.mu.Lock()
 			a.journal.apply(&note)
 			a.journal.mu.Unlock()
 		}
 	}
-	if q.done != nil && note.Again == "" {
-		q.done(sent, err)
+	poke(a.moved)
+	if note.Again == "" {
+		a.tell(q.out.ID, sent, err)
+	}
+}
+
+// settle waits until nothing can be sent any more, or ctx ends.
+func (a *Account) settle(ctx context.Context) {
+	for {
+		if s := a.Status(); s.State != StateOpen || s.Queued == 0 {
+			return
+		}
+		select {
+		case <-a.moved:
+		case <-ctx.Done():
+			return
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os/exec"
 	"path/filepath"
@@ -15,7 +16,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"openclaw/gateway/store"
@@ -28,18 +31,23 @@ const (
 	helloTime       = 20 * time.Second
 	stopTime        = 5 * time.Second
 	pingEvery       = 15 * time.Second
-	maxIDs          = 128 // bytes of an id or a chat
+	maxIDs          = 128      // bytes of an id or a chat
+	maxUnread       = 4 << 20  // bytes that a child may leave unread
+	maxFiles        = 32 << 20 // bytes of all files of a message
 )
 
 // process is a program that connects a network, over the child protocol: one
 // JSON object a line on its stdin and stdout.
 type process struct {
-	conf *config.ChannelAccount
-	dir  *store.Dir
-	log  *slog.Logger
+	conf  *config.ChannelAccount
+	dir   *store.Dir
+	log   *slog.Logger
+	spawn func(command []string, dir string, stderr io.Writer) (*child, error)
+	said  *childLog
+	full  atomic.Bool // what it passes on waits for room
 
 	mu    sync.Mutex
-	out   chan []byte // lines for the child's stdin; nil while there is none
+	out   *outbox // lines for the child's stdin; nil while there is none
 	waits map[string]chan childLine
 	next  int
 	ready bool // has told its features
@@ -50,7 +58,8 @@ func newProcess(c *config.ChannelAccount, dir *store.Dir, log *slog.Logger) (*pr
 	if len(c.Command) == 0 {
 		return nil, final("command is missing")
 	}
-	return &process{conf: c, dir: dir, log: log.With("channel", c.Channel+":"+c.Account), waits: map[string]chan childLine{}}, nil
+	log = log.With("channel", c.Channel+":"+c.Account)
+	return &process{conf: c, dir: dir, log: log, spawn: spawn, said: &childLog{log: log}, waits: map[string]chan childLine{}}, nil
 }
 
 // gatewayLine is what the gateway says.
@@ -125,11 +134,11 @@ func (p *process) Run(ctx context.Context, a *Account) error {
 	// The kernel ends a child with the thread that started it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	c, err := spawn(p.conf.Command, filepath.Join(p.dir.Path(), p.home()), &childLog{log: p.log})
+	c, err := p.spawn(p.conf.Command, filepath.Join(p.dir.Path(), p.home()), p.said)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", p.conf.Command[0], err)
 	}
-	out, done := make(chan []byte, 64), make(chan struct{})
+	out, done := newOutbox(), make(chan struct{})
 	p.mu.Lock()
 	p.out, p.ready = out, false
 	p.mu.Unlock()
@@ -143,31 +152,40 @@ func (p *process) Run(ctx context.Context, a *Account) error {
 		})
 	}
 	work.Go(func() { // the writer: a child that reads nothing blocks only this
-		for {
+		if out.copy(c.stdin, done) != nil {
 			select {
-			case line := <-out:
-				if _, err := c.stdin.Write(line); err != nil {
-					end(fmt.Errorf("the program takes nothing more: %w", err))
-					return
-				}
+			case <-c.exited: // which the reader has to tell, after what it said last
+			case <-time.After(time.Second):
+				end(errors.New("the program takes nothing more"))
 			case <-done:
-				return
 			}
 		}
 	})
 	alive := make(chan struct{}, 1)
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
-	work.Go(func() { end(p.read(inner, c, a, alive)) })
+	work.Go(func() { end(a.contained(func() error { return p.read(inner, c, a, alive) })) })
 	work.Go(func() { p.watch(done, alive, end) })
+	work.Go(func() {
+		select {
+		case <-c.exited:
+			select {
+			case <-time.After(time.Second): // something else holds its stdout
+				end(errExited)
+			case <-done:
+			}
+		case <-done:
+		}
+	})
 	p.say(&gatewayLine{Type: "hello", Protocol: protocolVersion, Channel: p.conf.Channel, Account: p.conf.Account, MediaDir: filepath.Join(p.dir.Path(), media)})
 	select {
 	case <-done:
 	case <-ctx.Done():
-		p.say(&gatewayLine{Type: "stop"})
-		select {
-		case <-done: // its stdout has ended
-		case <-time.After(stopTime):
+		if p.say(&gatewayLine{Type: "stop"}) {
+			select {
+			case <-done: // its stdout has ended
+			case <-time.After(stopTime):
+			}
 		}
 		end(context.Cause(ctx))
 	}
@@ -179,21 +197,22 @@ func (p *process) Run(ctx context.Context, a *Account) error {
 		delete(p.waits, id)
 	}
 	p.mu.Unlock()
+	a.down(StateConnecting, "") // nothing can be sent now
 	c.stdin.Close()
-	if ctx.Err() == nil {
+	if ctx.Err() == nil && why != errExited {
 		c.kill()
 	}
-	gone := time.AfterFunc(time.Second, c.kill)
-	err = c.cmd.Wait()
-	gone.Stop()
-	c.kill() // what it left behind in its group
+	select {
+	case <-c.exited:
+	case <-time.After(time.Second):
+		c.kill()
+		<-c.exited
+	}
 	c.stdout.Close()
 	work.Wait()
-	if _, understood := faultOf(why); ctx.Err() == nil && err != nil && why == errExited && !understood {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			return fmt.Errorf("the program ended: %s", exit)
-		}
+	var exit *exec.ExitError
+	if why == errExited && errors.As(c.err, &exit) {
+		return fmt.Errorf("the program ended: %s", exit)
 	}
 	return why
 }
@@ -219,6 +238,10 @@ func (p *process) watch(done, alive <-chan struct{}, end func(error)) {
 		case <-alive:
 			missed = 0
 		case <-tick.C:
+			if p.full.Load() {
+				missed = 0 // its answer may stand behind what waits
+				continue
+			}
 			if missed++; missed > 2 {
 				end(fmt.Errorf("no answer to pings for %v", 2*pingEvery))
 				return
@@ -230,20 +253,12 @@ func (p *process) watch(done, alive <-chan struct{}, end func(error)) {
 	}
 }
 
-// say queues a line for the child. One that takes nothing is ended by watch.
+// say queues a line for the child, unless it leaves too much unread: then watch
+// ends it.
 func (p *process) say(l *gatewayLine) bool {
-	raw, err := json.Marshal(l)
-	if err != nil || len(raw) >= maxLine {
-		return false
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	select {
-	case p.out <- append(raw, '\n'): // never, while it is nil
-		return true
-	default:
-		return false
-	}
+	return p.out.put(l)
 }
 
 // read takes the child's lines until one is wrong or there are no more.
@@ -309,7 +324,7 @@ func (p *process) take(ctx context.Context, a *Account, l *childLine) error {
 		return p.inbound(ctx, a, l)
 	case "sent", "failed":
 		p.mu.Lock()
-		w := p.waits[l.ID]
+		w := p.waits[l.ID] // also where it was waited for too long
 		delete(p.waits, l.ID)
 		p.mu.Unlock()
 		if w == nil {
@@ -322,10 +337,10 @@ func (p *process) take(ctx context.Context, a *Account, l *childLine) error {
 		}
 	case "receipt":
 		if l.Status == "error" {
-			p.log.Warn("message not delivered", "err", plain(l.Message, 300))
+			p.said.tell("message not delivered", l.Message)
 		}
 	case "log":
-		p.log.Info("channel program", "err", plain(l.Message, 1000))
+		p.said.tell("channel program", l.Message)
 	default:
 		return fmt.Errorf("the program wrote a line of the unknown type %q", plain(l.Type, 64))
 	}
@@ -355,8 +370,8 @@ func (p *process) state(a *Account, l *childLine) error {
 // inbound passes on a message, and tells the child once it is durable.
 func (p *process) inbound(ctx context.Context, a *Account, l *childLine) error {
 	for _, id := range []string{l.ID, l.From, l.Chat} {
-		if id == "" || len(id) > maxIDs || strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-			return errors.New("the program passed on a message without an id, a sender or a chat")
+		if id == "" || len(id) > maxIDs || strings.ContainsFunc(id, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }) {
+			return fmt.Errorf("the program passed on a message without an id, a sender or a chat, or with one that is none: %q", plain(id, 64))
 		}
 	}
 	m := Inbound{
@@ -366,25 +381,43 @@ func (p *process) inbound(ctx context.Context, a *Account, l *childLine) error {
 	if l.ReplyTo != nil {
 		m.Quote = l.ReplyTo.Text
 	}
+	left := maxFiles
 	for _, f := range l.Media[:min(len(l.Media), 16)] {
 		name := filepath.Base(f.Path)
-		data, err := p.dir.ReadFile(p.home()+"/media/"+name, int64(p.conf.MediaMaxMb)<<20)
+		data, err := p.dir.ReadFile(p.home()+"/media/"+name, min(int64(p.conf.MediaMaxMb)<<20, int64(left)))
 		if err != nil {
 			m.Text = strings.TrimSpace(fmt.Sprintf("%s\n\n[%s, %s was not read]", m.Text, plain(cmp.Or(f.Name, name), 128), plain(f.MIME, 64)))
 			p.log.Warn("file not read", "err", err)
 			continue
 		}
+		left -= len(data)
 		p.dir.Remove(p.home() + "/media/" + name)
 		m.Files = append(m.Files, File{Name: plain(cmp.Or(f.Name, name), 128), MIME: plain(f.MIME, 64), Data: data})
 	}
-	if m.Text == "" && len(m.Files) == 0 {
-		p.say(&gatewayLine{Type: "ack", Seq: l.Seq})
-		return nil
+	if m.Text != "" || len(m.Files) > 0 {
+		p.full.Store(true)
+		err := a.Receive(ctx, 0, m)
+		p.full.Store(false)
+		if err != nil {
+			return err
+		}
 	}
-	if err := a.Receive(ctx, 0, m); err != nil {
-		return err
+	return p.acknowledge(ctx, l.Seq)
+}
+
+// acknowledge tells the child that it may forget a message. That is never left
+// out: while the child leaves too much unread, nothing more is read from it.
+func (p *process) acknowledge(ctx context.Context, seq int64) error {
+	p.mu.Lock()
+	out := p.out
+	p.mu.Unlock()
+	for !out.put(&gatewayLine{Type: "ack", Seq: seq}) {
+		select {
+		case <-out.room:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
-	p.say(&gatewayLine{Type: "ack", Seq: l.Seq})
 	return nil
 }
 
@@ -393,15 +426,7 @@ func (p *process) Send(ctx context.Context, out Outbound) (Sent, error) {
 	p.mu.Lock()
 	p.next++
 	id := fmt.Sprintf("s%d", p.next)
-	w := make(chan childLine, 1)
-	p.waits[id] = w
-	ready := p.ready && p.out != nil
 	p.mu.Unlock()
-	defer func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		delete(p.waits, id)
-	}()
 	l := &gatewayLine{Type: "send", ID: id, To: out.To, Text: out.Text, ReplyTo: out.ReplyTo}
 	for i, f := range out.Files {
 		name := fmt.Sprintf("%s/media/out-%s-%d%s", p.home(), id, i, filepath.Ext(filepath.Base(f.Name)))
@@ -411,7 +436,14 @@ func (p *process) Send(ctx context.Context, out Outbound) (Sent, error) {
 		defer p.dir.Remove(name)
 		l.Media = append(l.Media, childFile{Path: filepath.Join(p.dir.Path(), name), MIME: f.MIME, Name: f.Name})
 	}
-	if !ready || !p.say(l) {
+	w := make(chan childLine, 1)
+	p.mu.Lock()
+	ok := p.ready && p.out.put(l)
+	if ok {
+		p.waits[id] = w // until it answers or ends
+	}
+	p.mu.Unlock()
+	if !ok {
 		return Sent{}, &Fault{Err: errors.New("the program does not run or takes nothing"), Wait: 2 * time.Second}
 	}
 	select {
@@ -452,37 +484,6 @@ func (p *process) logout() error {
 func (p *process) Typing(ctx context.Context, m Inbound) {
 	on := true
 	p.say(&gatewayLine{Type: "typing", To: m.Chat, On: &on})
-}
-
-// childLog takes what a child writes to stderr: lines of bounded length and
-// number go to the log, the rest is dropped.
-type childLog struct {
-	log  *slog.Logger
-	mu   sync.Mutex
-	line []byte
-	from time.Time
-	n    int
-}
-
-func (c *childLog) Write(b []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, ch := range b {
-		if ch != '\n' {
-			if len(c.line) < 1000 {
-				c.line = append(c.line, ch)
-			}
-			continue
-		}
-		if now := time.Now(); now.Sub(c.from) > time.Minute {
-			c.from, c.n = now, 0
-		}
-		if c.n++; c.n <= 60 && len(c.line) > 0 {
-			c.log.Warn("channel program", "err", plain(strings.ToValidUTF8(string(c.line), "�"), 1000))
-		}
-		c.line = c.line[:0]
-	}
-	return len(b), nil
 }
 
 func clipText(s string, limit int) string { return strings.ToValidUTF8(s[:min(len(s), limit)], "") }

@@ -2,6 +2,7 @@ package channel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -13,6 +14,10 @@ import (
 const (
 	firstBackoff = time.Second
 	lastBackoff  = 5 * time.Minute
+	longestWait  = time.Hour   // that a network may ask for
+	steady       = time.Minute // after which a connection was a good one
+	tellEvery    = time.Minute // a line on a state, in the long run
+	tellAtOnce   = 10          // of them
 )
 
 // run keeps the account connected until receive ends, and sends and hands on
@@ -25,6 +30,8 @@ func (a *Account) run(ctx, receive context.Context) {
 	<-ctx.Done()
 	work.Wait()
 	a.State(StateStopped, "")
+	a.journal.file.Close()
+	close(a.gone)
 }
 
 // supervise runs the channel again and again. Only a failure that is final
@@ -32,7 +39,6 @@ func (a *Account) run(ctx, receive context.Context) {
 func (a *Account) supervise(ctx context.Context) {
 	defer close(a.runDone)
 	for ctx.Err() == nil {
-		before := a.Status().LastSuccess
 		err := a.contained(func() error { return a.channel.Run(ctx, a) })
 		if ctx.Err() != nil {
 			break
@@ -44,13 +50,13 @@ func (a *Account) supervise(ctx context.Context) {
 		if f == nil {
 			f = &Fault{Err: err}
 		}
-		wait := a.failed(f, a.Status().LastSuccess != before)
+		wait := a.failed(f)
 		if f.Final {
 			<-ctx.Done()
 			break
 		}
 		select {
-		case <-time.After(max(wait, f.Wait)):
+		case <-time.After(max(wait, min(f.Wait, longestWait))):
 		case <-ctx.Done():
 		}
 	}
@@ -61,20 +67,19 @@ func (a *Account) contained(fn func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			a.log.Error("panic contained", "channel", a.name(), "err", v, "stack", string(debug.Stack()))
-			err = fmt.Errorf("internal error: %v", v)
+			err = errors.New("internal error: the log tells more")
 		}
 	}()
 	return fn()
 }
 
-// failed notes why the connection is down and returns how long to wait.
-func (a *Account) failed(f *Fault, was bool) time.Duration {
+// failed notes why the connection is down and returns how long to wait: longer
+// each time, until one has stood for a while.
+func (a *Account) failed(f *Fault) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.closedLocked()
 	s := &a.status
-	if was {
-		s.Failures = 0
-	}
 	wait := min(firstBackoff<<min(s.Failures, 20), lastBackoff)
 	s.Failures++
 	s.LastError, s.LastErrorAt, s.Terminal = f.Error(), time.Now(), f.Final
@@ -88,13 +93,31 @@ func (a *Account) failed(f *Fault, was bool) time.Duration {
 	return wait/2 + rand.N(wait/2+1)
 }
 
+// closedLocked notes that the account is no longer open.
+func (a *Account) closedLocked() {
+	if !a.since.IsZero() && time.Since(a.since) >= steady {
+		a.status.Failures = 0
+	}
+	a.since = time.Time{}
+}
+
 // changedLocked writes one line when the state is another one than the last
-// that was told: a network that is dead for hours is told of once.
+// that was told: a network that is dead for hours is told of once. One that
+// comes and goes without end is told of now and then.
 func (a *Account) changedLocked(msg string, args ...any) {
+	poke(a.moved)
 	key := a.status.State
 	if key == a.last || key == StateConnecting {
 		return
 	}
+	now := time.Now()
+	if a.tellAt.Sub(now) > (tellAtOnce-1)*tellEvery && key != StateStopped {
+		return // the state that it is in then will be told
+	}
+	if a.tellAt.Before(now) {
+		a.tellAt = now
+	}
+	a.tellAt = a.tellAt.Add(tellEvery)
 	a.last = key
 	level := slog.LevelInfo
 	if key != StateOpen {
@@ -106,17 +129,22 @@ func (a *Account) changedLocked(msg string, args ...any) {
 // Alive notes that the network has just answered, as self.
 func (a *Account) Alive(self string) {
 	a.mu.Lock()
-	was := a.status.State
+	defer a.mu.Unlock()
 	s := &a.status
-	s.State, s.Terminal, s.LastSuccess, s.LastError, s.Failures, s.QR = StateOpen, false, time.Now(), "", 0, ""
+	s.State, s.Terminal, s.LastSuccess, s.QR = StateOpen, false, time.Now(), ""
+	if !a.unkept {
+		s.LastError = ""
+	}
 	if self != "" {
 		s.Self = self
 	}
-	a.changedLocked("channel up", "peer", s.Self)
-	a.mu.Unlock()
-	if was != StateOpen {
+	if a.since.IsZero() {
+		a.since = time.Now()
 		poke(a.wake)
+	} else if time.Since(a.since) >= steady {
+		s.Failures = 0
 	}
+	a.changedLocked("channel up", "peer", s.Self)
 }
 
 // State notes a state that is neither open nor a failure, with a code to scan
@@ -124,6 +152,7 @@ func (a *Account) Alive(self string) {
 func (a *Account) State(state, qr string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.closedLocked()
 	a.status.State, a.status.QR = state, qr
 	a.changedLocked("channel " + state)
 }
@@ -132,9 +161,10 @@ func (a *Account) State(state, qr string) {
 func (a *Account) down(state, why string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.closedLocked()
 	a.status.State = StateConnecting
 	if state != StateConnecting {
 		a.status.State, a.status.LastError, a.status.LastErrorAt = StateWaiting, why, time.Now()
-		a.changedLocked("channel down", "err", why)
 	}
+	a.changedLocked("channel down", "err", why)
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -89,7 +90,13 @@ func channelKey(cfg *config.Config, a *channel.Account, m *channel.Inbound) stri
 	if m.Group {
 		peer = m.Chat
 	}
-	prefix := "agent:" + cfg.AgentFor(a.Channel(), a.ID(), m.Group, peer) + ":"
+	who := cfg.AgentFor(a.Channel(), a.ID(), m.Group, peer)
+	if m.Group {
+		conf := a.Config()
+		topic, _ := conf.In(m.Chat, m.Thread)
+		who = cmp.Or(topic.AgentID, who)
+	}
+	prefix := "agent:" + who + ":"
 	if m.Group {
 		key := prefix + a.Channel() + ":group:" + peer
 		if m.Thread != "" {

@@ -241,7 +241,7 @@ func TestDoctor(t *testing.T) {
 			want: []string{`^channels error telegram:default is down until something is changed: the bot token is not accepted`}},
 		ailment{name: "channels, away", sections: bot(), strike: func(h *house, _ *process) { h.edit(api.url, "http://127.0.0.1:1") },
 			want: []string{`^channels warn telegram:default is down and tries again; last success: never: .*connection refused$`}},
-		ailment{name: "channels, open", sections: bot(), strike: func(h *house, _ *process) { h.edit(`"allowFrom": [`, `"dmPolicy": "open", "allowFrom": [`) },
+		ailment{name: "channels, open", sections: bot(), strike: func(h *house, _ *process) { h.edit(`"allowFrom": [`, `"dmPolicy": "open", "allowFrom": ["*",`) },
 			want: []string{`^channels warn telegram:default takes messages from anybody`}},
 		ailment{name: "channels, program", down: true, sections: object{"channels": object{"echo": object{"kind": "process", "command": []string{"/bin/sh"}}}},
 			strike: func(h *house, _ *process) { h.edit("/bin/sh", "/nowhere/sh") }, want: []string{`^channels error the program of echo:default: .*no such file`}},

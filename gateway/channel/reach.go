@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -16,9 +17,18 @@ func (s *Set) Reach(channel, account, to string, agent func(account string, grou
 	}
 	c := &a.conf
 	g, group := c.Groups[to]
-	ok := slices.Contains(c.AllowFrom, to) || c.DMPolicy == "pairing" && a.pairing.allowed(c.Account, to)
-	if ok = ok && c.DMPolicy != "disabled"; group {
-		ok = g.Enabled && c.GroupPolicy != "disabled"
+	policy, from := c.DMPolicy, c.AllowFrom
+	if d, own := c.With(to); own {
+		if policy = cmp.Or(d.DMPolicy, policy); !d.Enabled {
+			policy = "disabled"
+		}
+		if d.AllowFrom != nil {
+			from = d.AllowFrom
+		}
+	}
+	ok := policy != "disabled" && slices.Contains(from, to) || policy == "pairing" && a.pairing.allowed(c.Account, to)
+	if group {
+		ok = g.Enabled && c.GroupPolicy != "disabled" && g.GroupPolicy != "disabled"
 	}
 	if !ok || to == "*" || !agent(c.Account, group) {
 		return fmt.Errorf("%w: %s is not a chat that this agent may write to; an operator lists or approves those", ErrTarget, plain(to, 128))

@@ -146,8 +146,9 @@ func TestDeadNetwork(t *testing.T) {
 				if s := r.set.Status()[0]; s.State != StateOpen || s.Self != "@claw_bot" || len(p.sent()) != 1 {
 					t.Fatalf("%+v", s)
 				}
-				p.attempts()
 				p.die(dead)
+				synctest.Wait()
+				p.attempts()
 				p.say(11, 7, "are you there") // the network keeps it
 				if _, err := r.set.Send(timeout(t, time.Second), "telegram", "", Outbound{ID: "q", To: "7", Text: "late"}); err == nil {
 					t.Error("sent over a dead network")
@@ -702,7 +703,7 @@ func TestBackPressure(t *testing.T) {
 func TestAcks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		const many = 20_000
+		const many = 5000
 		acked := make(chan int, 1)
 		r.puppets("late", func(_ int, p *puppet) {
 			p.say(helloJSON)

@@ -32,7 +32,7 @@ const (
 	stopTime        = 5 * time.Second
 	pingEvery       = 15 * time.Second
 	maxIDs          = 128      // bytes of an id or a chat
-	maxUnread       = 4 << 20  // bytes that a child may leave unread
+	maxUnread       = 1 << 20  // bytes that a child may leave unread
 	maxFiles        = 32 << 20 // bytes of all files of a message
 )
 

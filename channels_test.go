@@ -20,7 +20,7 @@ const botToken = "4242:AAcanaryOfTheBotThatNobodyMayTell_x9"
 // botAPI is as much of Telegram's Bot API as a test of the whole program needs.
 // It forgets what was confirmed, as the real one does.
 type botAPI struct {
-	url string
+	url, token string
 
 	mu      sync.Mutex
 	next    int64
@@ -32,7 +32,7 @@ type botAPI struct {
 }
 
 func newBotAPI(t *testing.T) *botAPI {
-	b := &botAPI{updates: map[int64]string{}, sent: map[string]int{}, to: map[string]int{}, closed: map[string]bool{}, wake: make(chan struct{}, 1), next: 1}
+	b := &botAPI{token: botToken, updates: map[int64]string{}, sent: map[string]int{}, to: map[string]int{}, closed: map[string]bool{}, wake: make(chan struct{}, 1), next: 1}
 	srv := httptest.NewServer(b)
 	t.Cleanup(func() {
 		srv.CloseClientConnections()
@@ -45,8 +45,13 @@ func newBotAPI(t *testing.T) *botAPI {
 // say is a text from a person in a private chat.
 func (b *botAPI) say(from int, text string) {
 	quoted, _ := json.Marshal(text)
+	b.push(fmt.Sprintf(`"message":{"message_id":1,"from":{"id":%d,"first_name":"P"},"chat":{"id":%d,"type":"private"},"date":1,"text":%s}`, from, from, quoted))
+}
+
+// push is an update that has all but its number.
+func (b *botAPI) push(update string) {
 	b.mu.Lock()
-	b.updates[b.next] = fmt.Sprintf(`{"update_id":%d,"message":{"message_id":%d,"from":{"id":%d,"first_name":"P"},"chat":{"id":%d,"type":"private"},"date":1,"text":%s}}`, b.next, b.next, from, from, quoted)
+	b.updates[b.next] = fmt.Sprintf(`{"update_id":%d,%s}`, b.next, update)
 	b.next++
 	b.mu.Unlock()
 	select {
@@ -79,7 +84,7 @@ func (b *botAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Chat   any    `json:"chat_id"`
 	}
 	json.NewDecoder(r.Body).Decode(&in)
-	switch strings.TrimPrefix(r.URL.Path, "/bot"+botToken+"/") {
+	switch strings.TrimPrefix(r.URL.Path, "/bot"+b.token+"/") {
 	case "getMe":
 		io.WriteString(w, `{"ok":true,"result":{"id":4242,"is_bot":true,"username":"claw_bot"}}`)
 	case "getUpdates":

@@ -20,17 +20,19 @@ const botToken = "4242:AAcanaryOfTheBotThatNobodyMayTell_x9"
 // botAPI is as much of Telegram's Bot API as a test of the whole program needs.
 // It forgets what was confirmed, as the real one does.
 type botAPI struct {
-	url string
+	url, token string
 
 	mu      sync.Mutex
 	next    int64
 	updates map[int64]string
 	sent    map[string]int // texts, by how often they came
+	to      map[string]int // the same with their chats, as CHAT: TEXT
+	closed  map[string]bool
 	wake    chan struct{}
 }
 
 func newBotAPI(t *testing.T) *botAPI {
-	b := &botAPI{updates: map[int64]string{}, sent: map[string]int{}, wake: make(chan struct{}, 1), next: 1}
+	b := &botAPI{token: botToken, updates: map[int64]string{}, sent: map[string]int{}, to: map[string]int{}, closed: map[string]bool{}, wake: make(chan struct{}, 1), next: 1}
 	srv := httptest.NewServer(b)
 	t.Cleanup(func() {
 		srv.CloseClientConnections()
@@ -43,14 +45,26 @@ func newBotAPI(t *testing.T) *botAPI {
 // say is a text from a person in a private chat.
 func (b *botAPI) say(from int, text string) {
 	quoted, _ := json.Marshal(text)
+	b.push(fmt.Sprintf(`"message":{"message_id":1,"from":{"id":%d,"first_name":"P"},"chat":{"id":%d,"type":"private"},"date":1,"text":%s}`, from, from, quoted))
+}
+
+// push is an update that has all but its number.
+func (b *botAPI) push(update string) {
 	b.mu.Lock()
-	b.updates[b.next] = fmt.Sprintf(`{"update_id":%d,"message":{"message_id":%d,"from":{"id":%d,"first_name":"P"},"chat":{"id":%d,"type":"private"},"date":1,"text":%s}}`, b.next, b.next, from, from, quoted)
+	b.updates[b.next] = fmt.Sprintf(`{"update_id":%d,%s}`, b.next, update)
 	b.next++
 	b.mu.Unlock()
 	select {
 	case b.wake <- struct{}{}:
 	default:
 	}
+}
+
+// refuse closes a chat.
+func (b *botAPI) refuse(chat string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed[chat] = true
 }
 
 func (b *botAPI) count() (confirmed, sent int) {
@@ -67,9 +81,10 @@ func (b *botAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Offset int64  `json:"offset"`
 		Limit  int    `json:"limit"`
 		Text   string `json:"text"`
+		Chat   any    `json:"chat_id"`
 	}
 	json.NewDecoder(r.Body).Decode(&in)
-	switch strings.TrimPrefix(r.URL.Path, "/bot"+botToken+"/") {
+	switch strings.TrimPrefix(r.URL.Path, "/bot"+b.token+"/") {
 	case "getMe":
 		io.WriteString(w, `{"ok":true,"result":{"id":4242,"is_bot":true,"username":"claw_bot"}}`)
 	case "getUpdates":
@@ -99,8 +114,17 @@ func (b *botAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	case "sendMessage":
 		b.mu.Lock()
-		b.sent[in.Text]++
+		refused := b.closed[fmt.Sprint(in.Chat)]
+		if !refused {
+			b.sent[in.Text]++
+			b.to[fmt.Sprint(in.Chat)+": "+in.Text]++
+		}
 		b.mu.Unlock()
+		if refused {
+			w.WriteHeader(http.StatusForbidden)
+			io.WriteString(w, `{"ok":false,"error_code":403,"description":"Forbidden: bot was blocked by the user"}`)
+			return
+		}
 		io.WriteString(w, `{"ok":true,"result":{"message_id":1}}`)
 	case "sendChatAction":
 		io.WriteString(w, `{"ok":true,"result":true}`)

@@ -202,7 +202,7 @@ func (g *Gateway) prepare(loaded *config.Loaded) error {
 		return err
 	}
 	g.tools = tool.New(tool.Options{
-		Config: g.cfg, Dir: g.store, Log: g.log.With("sub", "tool"), Sessions: toolSessions{g},
+		Config: g.cfg, Dir: g.store, Log: g.log.With("sub", "tool"), Sessions: toolSessions{g}, Messages: toolMessages{g},
 		Hidden: []string{g.opts.Paths.ConfigPath}, Ask: g.approvalAsked,
 	})
 	g.agents = agent.New(agent.Options{

@@ -23,13 +23,9 @@ func (g *Gateway) send(ctx context.Context, p *peer, in *wire.Send) (*wire.SendR
 	if in.Message == "" && len(in.Media) == 0 {
 		return nil, wire.InvalidRequest("message or attachment required")
 	}
-	name := in.Channel
+	name := cmp.Or(in.Channel, g.onlyChannel())
 	if name == "" {
-		order, _ := channelNames(g.cfg())
-		if len(order) != 1 {
-			return nil, wire.InvalidRequest("channel is missing: %d are configured", len(order))
-		}
-		name = order[0]
+		return nil, wire.InvalidRequest("channel is missing, and not one alone is configured")
 	}
 	out := channel.Outbound{ID: "send-" + randomID(8), To: in.To, Text: in.Message, ReplyTo: in.ReplyTo, Thread: in.ThreadID}
 	for i, f := range in.Media {

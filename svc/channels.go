@@ -42,15 +42,11 @@ func channelsStatus(ctx context.Context, e *Env, a *Args) error {
 		var rows [][]string
 		for _, name := range s.ChannelOrder {
 			for _, c := range s.ChannelAccounts[name] {
-				last := "never"
-				if c.LastSuccessAt != 0 {
-					last = e.ago(c.LastSuccessAt)
-				}
 				why := c.LastError
 				if n := c.Unsure; n > 0 {
 					why = strings.TrimPrefix(fmt.Sprintf("%s; %s uncertain", why, count(n, "message")), "; ")
 				}
-				rows = append(rows, []string{name + ":" + c.AccountID, c.State, c.Self, last, fmt.Sprint(c.Waiting), fmt.Sprint(c.Queued), why})
+				rows = append(rows, []string{name + ":" + c.AccountID, c.State, c.Self, e.ago(c.LastSuccessAt), fmt.Sprint(c.Waiting), fmt.Sprint(c.Queued), why})
 			}
 		}
 		return e.table([]string{"ACCOUNT", "STATE", "AS", "LAST SUCCESS", "UNANSWERED", "UNSENT", "ERROR"}, rows)

@@ -22,6 +22,10 @@ func commands() []Command {
 		Flag{Name: "session-id", Value: "ID", Doc: "The session, by its id."},
 		Flag{Name: "model", Value: "REF", Doc: "Use this model, provider/model, for this turn."},
 		Flag{Name: "thinking", Value: "LEVEL", Doc: "How hard a model that thinks should think."},
+		Flag{Name: "deliver", Doc: "Also send the reply to the chat that last wrote to the session, or to --reply-to."},
+		Flag{Name: "reply-channel", Aliases: []string{"channel"}, Value: "NAME", Doc: "The chat network of --reply-to."},
+		Flag{Name: "reply-to", Value: "TARGET", Doc: "The chat to deliver to."},
+		Flag{Name: "reply-account", Value: "ID", Doc: "The account to deliver with, where there are several."},
 		seconds,
 	)...)
 	system := systemFlag()

@@ -303,7 +303,7 @@ func (s *stub) Limit() int { return s.limit }
 // add runs an account over a channel of the test's.
 func (r *rig) add(name string, ch Channel) *Account {
 	r.t.Helper()
-	run := r.set.open(config.ChannelAccount{Channel: name, Account: "default", Kind: "process", Command: []string{"/nonexistent"}, DMPolicy: "open", GroupPolicy: "disabled", MediaMaxMb: 1})
+	run := r.set.open(config.ChannelAccount{Channel: name, Account: "default", Kind: "process", Command: []string{"/nonexistent"}, DMPolicy: "open", AllowFrom: []string{"*"}, GroupPolicy: "disabled", MediaMaxMb: 1})
 	if run.err != nil {
 		r.t.Fatal(run.err)
 	}
@@ -450,7 +450,7 @@ const helloJSON = `{"type":"hello","protocol":1,"features":[]}`
 func (r *rig) puppets(name string, play func(n int, p *puppet)) (*Account, func() []time.Time) {
 	var mu sync.Mutex
 	var starts []time.Time
-	run := r.set.open(config.ChannelAccount{Channel: name, Account: "default", Kind: "process", Command: []string{"/nonexistent"}, DMPolicy: "open", GroupPolicy: "disabled", MediaMaxMb: 1})
+	run := r.set.open(config.ChannelAccount{Channel: name, Account: "default", Kind: "process", Command: []string{"/nonexistent"}, DMPolicy: "open", AllowFrom: []string{"*"}, GroupPolicy: "disabled", MediaMaxMb: 1})
 	run.channel.(*process).spawn = func([]string, string, io.Writer) (*child, error) {
 		mu.Lock()
 		starts = append(starts, time.Now())

@@ -16,7 +16,7 @@ func program(t *testing.T, script string) config.ChannelAccount {
 		t.Fatal(err)
 	}
 	return config.ChannelAccount{Channel: "demo", Account: "default", Kind: "process", Command: []string{"/bin/sh", path},
-		DMPolicy: "open", GroupPolicy: "disabled", MediaMaxMb: 1}
+		DMPolicy: "open", AllowFrom: []string{"*"}, GroupPolicy: "disabled", MediaMaxMb: 1}
 }
 
 const helloLine = `echo '{"type":"hello","protocol":1,"name":"demo","version":"1","features":[]}'` + "\n"

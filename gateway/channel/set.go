@@ -226,25 +226,43 @@ func (s *Set) find(channel, account string) (*Account, error) {
 	return found[0].Account, found[0].err
 }
 
-// Send queues a message and waits until it was sent, refused or is uncertain.
-// When ctx ends first it stays queued.
-func (s *Set) Send(ctx context.Context, channel, account string, out Outbound) (Sent, error) {
+// Has reports whether there is such an account.
+func (s *Set) Has(channel, account string) bool {
+	_, err := s.find(channel, account)
+	return !errors.Is(err, ErrUnknown)
+}
+
+// Queue keeps a message to be sent by an account; done, if any, is told what
+// became of it. What cannot go out before an operator did something is refused.
+func (s *Set) Queue(channel, account string, out Outbound, done func(Sent, error)) error {
+	_, err := s.queue(channel, account, out, done)
+	return err
+}
+
+func (s *Set) queue(channel, account string, out Outbound, done func(Sent, error)) (*Account, error) {
 	a, err := s.find(channel, account)
 	if err != nil {
-		return Sent{}, err
+		return nil, err
 	}
 	switch st := a.Status(); {
 	case st.State == StateNotLinked:
-		return Sent{}, ErrNotLinked
+		return nil, ErrNotLinked
 	case st.Terminal:
-		return Sent{}, fmt.Errorf("%s: %w: %s", a.name(), ErrClosed, st.LastError)
+		return nil, fmt.Errorf("%s: %w: %s", a.name(), ErrClosed, st.LastError)
 	}
+	return a, a.Queue(out, done)
+}
+
+// Send queues a message and waits until it was sent, refused or is uncertain.
+// When ctx ends first it stays queued.
+func (s *Set) Send(ctx context.Context, channel, account string, out Outbound) (Sent, error) {
 	type result struct {
 		Sent
 		error
 	}
 	done := make(chan result, 1)
-	if err := a.Queue(out, func(sent Sent, err error) { done <- result{sent, err} }); err != nil {
+	a, err := s.queue(channel, account, out, func(sent Sent, err error) { done <- result{sent, err} })
+	if err != nil {
 		return Sent{}, err
 	}
 	select {

@@ -192,6 +192,9 @@ func (t *telegram) Run(ctx context.Context, a *Account) error {
 				continue
 			}
 			offset = max(offset, u.ID+1)
+			if m := u.Message; m != nil && m.MigrateTo != 0 {
+				a.log.Warn("group has a new id, by which groups must name it", "channel", a.name(), "old", m.Chat.ID, "new", m.MigrateTo)
+			}
 			if m, ok := t.inbound(&u); ok {
 				if judge(&a.conf, &m, func(id string) bool { return a.pairing.allowed(a.conf.Account, id) }) == admitted {
 					t.fetch(ctx, &m, u.Message)
@@ -228,7 +231,7 @@ func (t *telegram) fault(err error) error {
 // Send sends a text, formatted where the API can parse it, or one file.
 func (t *telegram) Send(ctx context.Context, out Outbound) (Sent, error) {
 	in := map[string]any{"chat_id": out.To}
-	if out.Thread != "" {
+	if out.Thread != "" && out.Thread != generalTopic {
 		in["message_thread_id"] = json.Number(out.Thread)
 	}
 	if out.ReplyTo != "" {

@@ -3,7 +3,6 @@ package channel
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -13,88 +12,6 @@ import (
 
 	"openclaw/reload/config"
 )
-
-// TestTelegramSenders is the table of who may speak, by numeric id.
-func TestTelegramSenders(t *testing.T) {
-	private := func(from int64, more string) string {
-		return fmt.Sprintf(`"message":{"message_id":5,"from":{"id":%d,"first_name":"Owner","username":"owner"},"chat":{"id":%d,"type":"private"},"text":"hi"%s}`, from, from, more)
-	}
-	group := func(from int64, text, more string) string {
-		return fmt.Sprintf(`"message":{"message_id":5,"from":{"id":%d,"first_name":"O"},"chat":{"id":-100,"type":"supergroup"},"text":%q%s}`, from, text, more)
-	}
-	named := `,"entities":[{"type":"mention","offset":3,"length":9}]`
-	for _, c := range []struct {
-		name, update string
-		change       func(*config.ChannelAccount)
-		admitted     bool
-		code         bool
-	}{
-		{"unknown, allowlist", private(8, ""), nil, false, false},
-		{"unknown, pairing", private(8, ""), func(c *config.ChannelAccount) { c.DMPolicy = "pairing" }, false, true},
-		{"unknown, open", private(8, ""), func(c *config.ChannelAccount) { c.DMPolicy = "open" }, true, false},
-		{"listed, disabled", private(7, ""), func(c *config.ChannelAccount) { c.DMPolicy = "disabled" }, false, false},
-		{"listed", private(7, ""), nil, true, false},
-		{"listed, forwarded", private(7, `,"forward_origin":{"type":"user"}`), nil, true, false},
-		{"display name listed", private(8, ""), func(c *config.ChannelAccount) { c.AllowFrom = []string{"Owner"} }, false, false},
-		{"username listed", private(8, ""), func(c *config.ChannelAccount) { c.AllowFrom = []string{"owner", "@owner"} }, false, false},
-		{"allowFrom is empty", private(7, ""), func(c *config.ChannelAccount) { c.AllowFrom = []string{} }, false, false},
-		{"no allowFrom", private(7, ""), func(c *config.ChannelAccount) { c.AllowFrom = nil }, false, false},
-		{"edited", strings.Replace(private(7, ""), "message", "edited_message", 1), nil, false, false},
-		{"callback", `"callback_query":{"id":"1","from":{"id":7},"data":"x"}`, nil, false, false},
-		{"channel post", `"channel_post":{"message_id":1,"chat":{"id":-5,"type":"channel"},"text":"x"}`, nil, false, false},
-		{"another bot", strings.Replace(private(7, ""), `"id":7,`, `"id":7,"is_bot":true,`, 1), nil, false, false},
-		{"group without mention", group(7, "hi all", ""), nil, false, false},
-		{"group, mentioned", group(7, "hi @claw_bot", named), nil, true, false},
-		{"group, another is mentioned", group(7, "hi @claw_bob", named), nil, false, false},
-		{"group, named without an entity", group(7, "hi @claw_bot", ""), nil, false, false},
-		{"group, reply to us", group(7, "yes", `,"reply_to_message":{"message_id":1,"from":{"id":4242}}`), nil, true, false},
-		{"group, stranger mentions", group(8, "hi @claw_bot", named), nil, false, false},
-		{"group, no mention wanted", group(7, "hi", ""), func(c *config.ChannelAccount) {
-			c.Groups = map[string]config.Group{"-100": {Enabled: true}}
-		}, true, false},
-		{"another group listed", group(7, "hi @claw_bot", named), func(c *config.ChannelAccount) {
-			c.Groups = map[string]config.Group{"-101": {Enabled: true}}
-		}, false, false},
-		{"groups disabled", group(7, "hi @claw_bot", named), func(c *config.ChannelAccount) { c.GroupPolicy = "disabled" }, false, false},
-		{"paired people are nobody in groups", group(8, "hi @claw_bot", named), func(c *config.ChannelAccount) { c.DMPolicy = "open" }, false, false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			r, api := newRig(t), newFakeAPI(t)
-			conf := bot(api.srv.URL)
-			if c.change != nil {
-				c.change(&conf)
-			}
-			api.push(10, c.update)
-			r.set.Apply([]config.ChannelAccount{conf})
-			account, err := r.set.find("telegram", "")
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.until("the offset", func() bool { return account.Offset() == 11 })
-			want := 0
-			if c.admitted || c.code {
-				want = 1
-			}
-			r.until("the reply", func() bool { s := account.Status(); return len(api.sent()) >= want && s.Waiting == 0 && s.Queued == 0 })
-			r.mu.Lock()
-			n := len(r.got)
-			r.mu.Unlock()
-			if (n == 1) != c.admitted {
-				t.Errorf("handed on %d times", n)
-			}
-			sent := api.sent()
-			if c.code {
-				pending, err := r.set.Pending("telegram")
-				if err != nil || len(pending) != 1 || !strings.Contains(sent[0], pending[0].Code) || pending[0].ID != "8" {
-					t.Errorf("%v, %v; told %q", pending, err, sent)
-				}
-			} else if len(sent) != want {
-				t.Errorf("sent %q", sent)
-			}
-		})
-	}
-}
 
 // TestTelegramBadDays: whatever the API does, what was said is answered once.
 func TestTelegramBadDays(t *testing.T) {

@@ -18,6 +18,8 @@ type binder struct {
 
 	providers []string                   // that a model may name
 	listed    map[string]map[string]bool // by provider, the ids of its models
+
+	groupPolicy string // of channels.defaults
 }
 
 // maxTold bounds the problems, and the warnings, that are told one by one.
@@ -252,9 +254,13 @@ func (b *binder) leaf(path, pattern string, n *Node, v reflect.Value, f *field) 
 		for i, item := range n.Items {
 			at := joinIndex(path, i)
 			b.at[at] = item
-			if item.Kind == Number && strings.HasSuffix(pattern, "llowFrom") && isInteger(item.Str) {
-				list = append(list, item.Str) // ids of some networks are numbers
+			people := strings.HasSuffix(pattern, "llowFrom")
+			if item.Kind == Number && people && isInteger(item.Str) { // ids of some networks are numbers
+				list = append(list, b.sender(at, item, item.Str))
 			} else if text, ok := b.stringOf(at, item); ok {
+				if people {
+					text = b.sender(at, item, text)
+				}
 				list = append(list, text)
 			}
 		}

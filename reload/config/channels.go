@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
 	"net/url"
@@ -19,38 +18,34 @@ type Channel struct {
 	APIRoot        string             `key:"apiRoot" default:"https://api.telegram.org" reload:"hot" doc:"Root of the Bot API: https, or a loopback address."`
 	Network        ChannelNetwork     `key:"network"`
 	DMPolicy       string             `key:"dmPolicy" default:"pairing" oneof:"pairing,allowlist,open,disabled" reload:"hot" doc:"Who may write directly: with pairing strangers get a code for openclaw pairing approve, and reach no model."`
-	AllowFrom      []string           `key:"allowFrom" reload:"hot" doc:"Ids of those who may write: numbers at Telegram, never names. An empty list is nobody."`
-	GroupPolicy    string             `key:"groupPolicy" default:"allowlist" oneof:"open,allowlist,disabled" reload:"hot" doc:"Who may write in groups: with allowlist those of groupAllowFrom."`
+	AllowFrom      []string           `key:"allowFrom" reload:"hot" doc:"Ids of those who may write: numbers at Telegram, never names; * is anybody. An empty list is nobody."`
+	GroupPolicy    string             `key:"groupPolicy" default:"allowlist" oneof:"open,allowlist,disabled" reload:"hot" doc:"Who may write in groups: with allowlist those of groupAllowFrom, at Telegram in those of groups; disabled closes all of them."`
 	GroupAllowFrom []string           `key:"groupAllowFrom" reload:"hot" doc:"Ids of those who may write in groups; allowFrom when absent."`
 	Groups         map[string]Group   `key:"groups"`
+	Direct         map[string]Direct  `key:"direct"`
 	MediaMaxMb     int                `key:"mediaMaxMb" default:"5" min:"1" max:"20" reload:"hot" doc:"Megabytes of one file that is taken in."`
 	Accounts       map[string]Account `key:"accounts"`
 }
 
 // Account is one account of a channel; what it leaves out is the channel's.
 type Account struct {
-	Enabled        bool             `key:"enabled" default:"true" reload:"hot" doc:"Connect it."`
-	Command        []string         `key:"command" reload:"hot" doc:"The program and its arguments."`
-	BotToken       Secret           `key:"botToken" reload:"hot" doc:"The Telegram bot's token."`
-	APIRoot        string           `key:"apiRoot" reload:"hot" doc:"Root of the Bot API."`
-	Network        ChannelNetwork   `key:"network"`
-	DMPolicy       string           `key:"dmPolicy" oneof:"pairing,allowlist,open,disabled" reload:"hot" doc:"Who may write directly."`
-	AllowFrom      []string         `key:"allowFrom" reload:"hot" doc:"Ids of those who may write. An empty list is nobody."`
-	GroupPolicy    string           `key:"groupPolicy" oneof:"open,allowlist,disabled" reload:"hot" doc:"Who may write in groups."`
-	GroupAllowFrom []string         `key:"groupAllowFrom" reload:"hot" doc:"Ids of those who may write in groups."`
-	Groups         map[string]Group `key:"groups"`
-	MediaMaxMb     int              `key:"mediaMaxMb" min:"0" max:"20" reload:"hot" doc:"Megabytes of one file that is taken in; 0 is the channel's."`
+	Enabled        bool              `key:"enabled" default:"true" reload:"hot" doc:"Connect it."`
+	Command        []string          `key:"command" reload:"hot" doc:"The program and its arguments."`
+	BotToken       Secret            `key:"botToken" reload:"hot" doc:"The Telegram bot's token."`
+	APIRoot        string            `key:"apiRoot" reload:"hot" doc:"Root of the Bot API."`
+	Network        ChannelNetwork    `key:"network"`
+	DMPolicy       string            `key:"dmPolicy" oneof:"pairing,allowlist,open,disabled" reload:"hot" doc:"Who may write directly."`
+	AllowFrom      []string          `key:"allowFrom" reload:"hot" doc:"Ids of those who may write. An empty list is nobody."`
+	GroupPolicy    string            `key:"groupPolicy" oneof:"open,allowlist,disabled" reload:"hot" doc:"Who may write in groups."`
+	GroupAllowFrom []string          `key:"groupAllowFrom" reload:"hot" doc:"Ids of those who may write in groups."`
+	Groups         map[string]Group  `key:"groups"`
+	Direct         map[string]Direct `key:"direct"`
+	MediaMaxMb     int               `key:"mediaMaxMb" min:"0" max:"20" reload:"hot" doc:"Megabytes of one file that is taken in; 0 is the channel's."`
 }
 
 // ChannelNetwork is how a network is reached.
 type ChannelNetwork struct {
 	Family string `key:"family" oneof:"any,tcp4" reload:"hot" doc:"tcp4 never tries IPv6; any tries both, the faster wins."`
-}
-
-// Group is one group chat by its id, or with * all others.
-type Group struct {
-	Enabled        bool `key:"enabled" default:"true" reload:"hot" doc:"Listen in this group."`
-	RequireMention bool `key:"requireMention" default:"true" reload:"hot" doc:"Answer only who names the bot or replies to it."`
 }
 
 // Binding sends what matches to an agent. The first that matches most closely
@@ -86,6 +81,7 @@ type ChannelAccount struct {
 	DMPolicy, GroupPolicy     string
 	AllowFrom, GroupAllowFrom []string
 	Groups                    map[string]Group
+	Direct                    map[string]Direct
 	MediaMaxMb                int
 }
 
@@ -104,7 +100,7 @@ func (ch Channel) resolve(name string) (out []ChannelAccount) {
 	}
 	base := ChannelAccount{
 		Channel: name, Account: DefaultAccount, Kind: ch.Kind, Command: ch.Command, BotToken: ch.BotToken, APIRoot: ch.APIRoot, Network: ch.Network,
-		DMPolicy: ch.DMPolicy, GroupPolicy: ch.GroupPolicy, AllowFrom: ch.AllowFrom, GroupAllowFrom: ch.GroupAllowFrom, Groups: ch.Groups, MediaMaxMb: ch.MediaMaxMb,
+		DMPolicy: ch.DMPolicy, GroupPolicy: ch.GroupPolicy, AllowFrom: ch.AllowFrom, GroupAllowFrom: ch.GroupAllowFrom, Groups: ch.Groups, Direct: ch.Direct, MediaMaxMb: ch.MediaMaxMb,
 	}
 	if base.Kind == "" && name == "telegram" {
 		base.Kind = "telegram"
@@ -130,8 +126,14 @@ func (ch Channel) resolve(name string) (out []ChannelAccount) {
 		if a.GroupAllowFrom != nil {
 			r.GroupAllowFrom = a.GroupAllowFrom
 		}
-		if a.Groups != nil {
+		switch {
+		case a.Groups != nil:
 			r.Groups = a.Groups
+		case len(ch.Accounts) > 1: // one bot's groups are not another's
+			r.Groups = nil
+		}
+		if a.Direct != nil {
+			r.Direct = a.Direct
 		}
 		for _, w := range []struct {
 			to   *string
@@ -203,28 +205,28 @@ func (b *binder) checkChannels(c *Config) {
 				b.problem(at, b.at[at], "must be "+idRule)
 			}
 		}
+		if b.at[joinKey(path, "groupPolicy")] == nil && b.groupPolicy != "" {
+			ch.GroupPolicy = b.groupPolicy
+			c.Channels[name] = ch
+		}
+		b.inherit(joinKey(path, "groups"), ch.Groups)
+		for id, a := range ch.Accounts {
+			b.inherit(joinKey(joinKey(path+".accounts", id), "groups"), a.Groups)
+		}
 		for _, a := range ch.resolve(name) {
 			at := path
 			if _, own := ch.Accounts[a.Account]; own {
 				at = joinKey(path+".accounts", a.Account)
 			}
 			if key, msg := accountProblem(&a, tokens); msg != "" {
-				key = joinKey(at, key)
-				n := b.at[key]
-				if n == nil {
-					n = b.at[at]
-				}
+				key, n := joinKey(at, key), b.near(at, key)
 				if a.Kind == "telegram" && a.BotToken.IsZero() { // elsewhere it may come from a file or a variable
 					b.warn(key, n, msg)
 				} else {
 					b.problem(key, n, msg)
 				}
 			}
-			for _, id := range a.AllowFrom {
-				if a.Kind == "telegram" && !isInteger(id) {
-					b.warn(joinKey(at, "allowFrom"), b.at[at], fmt.Sprintf("%q is nobody: who may write is named by the numeric id, which /start and openclaw pairing list show", id))
-				}
-			}
+			b.checkDoors(c, &ch, &a, at)
 		}
 	}
 	for i, bind := range c.Bindings {

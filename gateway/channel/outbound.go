@@ -178,11 +178,11 @@ func (a *Account) send(ctx context.Context, q *queued) {
 		note = entry{Again: q.out.ID}
 		pause(min(max(f.Wait, time.Second), longestWait))
 	}
-	if err != nil {
-		a.mu.Lock()
+	a.mu.Lock()
+	if err != nil && a.status.State == StateOpen { // else it is down for a reason that says more
 		a.status.LastError, a.status.LastErrorAt = "send: "+err.Error(), time.Now()
-		a.mu.Unlock()
 	}
+	a.mu.Unlock()
 	if a.keep(note) != nil {
 		pause(diskPause)
 		if note.Again == "" { // it must not go out twice

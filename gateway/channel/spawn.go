@@ -40,6 +40,7 @@ func spawn(command []string, dir string, stderr io.Writer) (*child, error) {
 		return nil, err
 	}
 	cmd.Stdout = theirs
+	keepDescriptors()
 	err = cmd.Start()
 	theirs.Close()
 	if err != nil {
@@ -55,4 +56,11 @@ func spawn(command []string, dir string, stderr io.Writer) (*child, error) {
 		close(c.exited)
 	}()
 	return c, nil
+}
+
+// keepFirstDescriptors has those close that we may have inherited.
+func keepFirstDescriptors() {
+	for fd := 3; fd < 1024; fd++ {
+		syscall.CloseOnExec(fd)
+	}
 }

@@ -37,6 +37,7 @@ type Status struct {
 	State            string
 	Self             string // who we are there
 	Terminal         bool   // it will not come back by itself
+	Code             int    // the network's word for why the connection ended; 0 = none
 	LastSuccess      time.Time
 	LastError        string // empty while all is well
 	LastErrorAt      time.Time
@@ -65,6 +66,7 @@ type Account struct {
 
 	wake chan struct{} // something is to be sent
 	news chan struct{} // something came
+	redo chan struct{} // an operator has it tried again, now
 
 	mu      sync.Mutex
 	status  Status
@@ -112,7 +114,7 @@ func (a *Account) run(ctx, receive context.Context) {
 }
 
 // supervise runs the channel again and again. Only a failure that is final
-// ends that, until the configuration changes.
+// ends that, until the configuration changes or an operator has it tried again.
 func (a *Account) supervise(ctx context.Context) {
 	defer close(a.runDone)
 	for ctx.Err() == nil {
@@ -129,12 +131,13 @@ func (a *Account) supervise(ctx context.Context) {
 			f = &Fault{Err: err}
 		}
 		wait := a.failed(f, a.Status().LastSuccess != before)
+		again := time.After(max(wait, f.Wait))
 		if f.Final {
-			<-ctx.Done()
-			break
+			again = nil
 		}
 		select {
-		case <-time.After(max(wait, f.Wait)):
+		case <-again:
+		case <-a.redo:
 		case <-ctx.Done():
 		}
 	}
@@ -192,7 +195,7 @@ func (a *Account) Alive(self string) {
 	a.mu.Lock()
 	was := a.status.State
 	s := &a.status
-	s.State, s.Terminal, s.LastSuccess, s.LastError, s.Failures, s.QR = StateOpen, false, time.Now(), "", 0, ""
+	s.State, s.Terminal, s.LastSuccess, s.LastError, s.Failures, s.QR, s.Code = StateOpen, false, time.Now(), "", 0, "", 0
 	if self != "" {
 		s.Self = self
 	}
@@ -208,17 +211,30 @@ func (a *Account) Alive(self string) {
 func (a *Account) State(state, qr string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.status.State, a.status.QR = state, qr
+	a.status.State, a.status.QR, a.status.Terminal = state, qr, false
 	a.changedLocked("channel " + state)
 }
 
-// down notes that the network is away while the connection's keeper is not.
-func (a *Account) down(state, why string) {
+// rest notes that the network waits for an operator, and so does the
+// connection's keeper: with terminal set nothing goes on without one.
+func (a *Account) rest(state, why string, code int, terminal bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.status.State = StateConnecting
+	s := &a.status
+	s.State, s.QR, s.Terminal, s.Code = state, "", terminal, code
+	if why != "" {
+		s.LastError, s.LastErrorAt = why, time.Now()
+	}
+	a.changedLocked("channel "+state, "err", why)
+}
+
+// down notes that the network is away while the connection's keeper is not.
+func (a *Account) down(state, why string, code int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.status.State, a.status.Terminal, a.status.QR = StateConnecting, false, ""
 	if state != StateConnecting {
-		a.status.State, a.status.LastError, a.status.LastErrorAt = StateWaiting, why, time.Now()
+		a.status.State, a.status.LastError, a.status.LastErrorAt, a.status.Code = StateWaiting, why, time.Now(), code
 		a.changedLocked("channel down", "err", why)
 	}
 }

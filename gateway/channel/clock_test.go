@@ -230,6 +230,24 @@ func TestDeadWeek(t *testing.T) {
 	})
 }
 
+// TestNoChannel: without an account nothing is dialled and nothing runs.
+func TestNoChannel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.open(func(context.Context, string, string) (net.Conn, error) {
+			t.Error("dialled")
+			return nil, net.ErrClosed
+		})
+		before := runtime.NumGoroutine()
+		r.set.Apply(nil)
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if now := runtime.NumGoroutine(); now != before || len(r.set.Status()) != 0 {
+			t.Errorf("%d goroutines became %d", before, now)
+		}
+	})
+}
+
 // TestFlapping: a connection that is up for a tenth of a second, again and
 // again, is no reason to try more often or to fill the log; one that stood for
 // a while is.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -88,9 +89,13 @@ func TestSilent(t *testing.T) {
 	p := newProvider(t, func(x *exchange) { x.stream(x.script(replyTo(x.text)), 0) })
 	h := newHouse(t, oneModel(p, nil))
 	h.binary = os.Getenv("OPENCLAW_BIN")
+	length := time.Duration(seconds) * time.Second
+	ctx, cancel := context.WithTimeout(t.Context(), 2*length+patience)
+	defer cancel()
+	h.ctx = ctx
 	g := h.start()
 	began, calls := time.Now(), 0
-	for ; time.Since(began) < time.Duration(seconds)*time.Second; calls++ {
+	for ; time.Since(began) < length; calls++ {
 		c := h.mustConnect(nil)
 		h.mustRun("health")
 		h.mustRun("channels", "status", "--json")

@@ -38,6 +38,13 @@ func (g *Gateway) hear(_ context.Context, a *channel.Account, m channel.Inbound)
 		Messages: []store.Message{{Role: store.RoleUser, Content: heardOf(&m), Source: source}},
 		Answer:   &store.Answer{ID: source, By: "channel"},
 	}
+	if m.Progress != nil {
+		t.Observe = func(e agent.Event) {
+			if e.Kind == agent.KindDelta {
+				m.Progress(e.Text)
+			}
+		}
+	}
 	if m.Again {
 		known, answer, err := g.agents.Said(key, source)
 		switch {

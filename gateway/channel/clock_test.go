@@ -81,7 +81,7 @@ func (p *pipes) attempts() []time.Time {
 
 // onPipes is a rig whose only account is a bot on such a network.
 func onPipes(t *testing.T) (*rig, *pipes) {
-	p := &pipes{fakeAPI: &fakeAPI{t: t, calls: map[string]int{}, wake: make(chan struct{}, 1)}, accept: make(chan net.Conn)}
+	p := &pipes{fakeAPI: &fakeAPI{t: t, calls: map[string]int{}, times: map[string][]time.Time{}, wake: make(chan struct{}, 1)}, accept: make(chan net.Conn)}
 	srv := &http.Server{Handler: http.HandlerFunc(p.serve)}
 	go srv.Serve(p)
 	r := newRig(t)

@@ -117,9 +117,12 @@ func (a *Account) converse(ctx context.Context, key string) {
 			if len(line) == 0 {
 				break
 			}
-			m := line[0]
+			m, d := line[0], new(draft)
+			if a.previews() {
+				m.Progress = d.set
+			}
 			if reply := a.begin(ctx, m); reply != nil {
-				replies <- func() { a.answer(ctx, m, reply) }
+				replies <- func() { a.answer(ctx, m, d, reply) }
 			}
 		}
 		close(replies)
@@ -159,7 +162,7 @@ func (a *Account) begin(ctx context.Context, m Inbound) (reply func(context.Cont
 }
 
 // answer waits for a reply and queues it together with the note that there is one.
-func (a *Account) answer(ctx context.Context, m Inbound, reply func(context.Context) (string, error)) {
+func (a *Account) answer(ctx context.Context, m Inbound, d *draft, reply func(context.Context) (string, error)) {
 	typing, stop := context.WithCancel(ctx)
 	var shown sync.WaitGroup
 	shown.Go(func() {
@@ -171,6 +174,9 @@ func (a *Account) answer(ctx context.Context, m Inbound, reply func(context.Cont
 			}
 		}
 	})
+	if m.Progress != nil {
+		shown.Go(func() { a.preview(ctx, typing.Done(), m, d) })
+	}
 	var text string
 	err := a.contained(func() (err error) {
 		text, err = reply(ctx)
@@ -186,11 +192,7 @@ func (a *Account) answer(ctx context.Context, m Inbound, reply func(context.Cont
 	}
 	done := entry{Done: m.ID}
 	if text != "" {
-		replyTo := ""
-		if m.Group {
-			replyTo = m.Message
-		}
-		done.Out = a.pieces(Outbound{ID: "re-" + m.ID, To: m.Chat, Thread: m.Thread, Text: text, ReplyTo: replyTo})
+		done.Out = a.pieces(Outbound{ID: "re-" + m.ID, To: m.Chat, Thread: m.Thread, Text: text, ReplyTo: answered(m), Edit: a.journal.preview(m.ID)})
 	}
 	for wait := time.Second; a.keep(done) != nil; wait = min(2*wait, time.Minute) {
 		select {

@@ -42,8 +42,9 @@ type journal struct {
 	order     []string // of seen
 	seenBytes int
 	queue     held[*queued]
-	uncertain []Uncertain // the last of all
-	unsure    int         // how many there ever were, since an operator cleared them
+	uncertain []Uncertain       // the last of all
+	previews  map[string]string // messages that show an answer that grows, by what it answers
+	unsure    int               // how many there ever were, since an operator cleared them
 }
 
 // held is a list that knows its weight.
@@ -105,12 +106,20 @@ type entry struct {
 	Unsure    int        `json:"unsure,omitempty"`  // uncertain ones that are no longer listed
 	Cleared   bool       `json:"cleared,omitempty"` // by an operator, who knows of the uncertain ones
 	Seen      []string   `json:"seen,omitempty"`
+	Preview   *preview   `json:"preview,omitempty"`
+	Anew      string     `json:"anew,omitempty"` // is sent, as there is nothing that it could be an edit of
+}
+
+// preview is a message that the answer to an inbound one will take the place of.
+type preview struct {
+	In      string `json:"in"`
+	Message string `json:"message"`
 }
 
 // openJournal reads a journal and returns also what was being sent when the
 // gateway ended.
 func openJournal(dir *store.Dir, name string) (_ *journal, crashed []entry, err error) {
-	j := &journal{seen: map[string]bool{}, room: make(chan struct{}, 1)}
+	j := &journal{seen: map[string]bool{}, previews: map[string]string{}, room: make(chan struct{}, 1)}
 	var broken error
 	f, err := dir.OpenJournal("channels/"+name+".journal", journalLimit, func(line []byte) {
 		var e entry
@@ -130,12 +139,16 @@ func openJournal(dir *store.Dir, name string) (_ *journal, crashed []entry, err 
 	for i := range j.waiting.list {
 		j.waiting.list[i].Again = true
 	}
+	var again []entry
 	for _, q := range j.queue.list {
-		if q.sending {
+		switch {
+		case q.sending && q.out.Edit != "": // which may be done twice
+			again = append(again, entry{Again: q.out.ID})
+		case q.sending:
 			crashed = append(crashed, entry{Uncertain: &Uncertain{ID: q.out.ID, To: q.out.To, Why: uncertainCrash, At: time.Now().UnixMilli()}})
 		}
 	}
-	if err := j.write(crashed...); err != nil {
+	if err := j.write(append(again, crashed...)...); err != nil {
 		f.Close()
 		return nil, nil, err
 	}
@@ -216,6 +229,9 @@ func (j *journal) state() []entry {
 	for i := range j.waiting.list {
 		all = append(all, entry{In: &j.waiting.list[i]})
 	}
+	for in, message := range j.previews {
+		all = append(all, entry{Preview: &preview{in, message}})
+	}
 	for _, u := range j.uncertain {
 		all = append(all, entry{Uncertain: &u})
 	}
@@ -240,7 +256,11 @@ func (j *journal) apply(e *entry) {
 		j.see(e.In.ID)
 		j.waiting.add(*e.In)
 	}
+	if p := e.Preview; p != nil {
+		j.previews[p.In] = p.Message
+	}
 	if e.Done != "" {
+		delete(j.previews, e.Done)
 		j.waiting.remove(func(m Inbound) bool { return m.ID == e.Done })
 	}
 	for _, out := range e.Out {
@@ -252,6 +272,8 @@ func (j *journal) apply(e *entry) {
 			q.sending = true
 		case e.Again:
 			q.sending = false
+		case e.Anew:
+			q.out.Edit = ""
 		}
 	}
 	if e.Cleared {
@@ -283,6 +305,13 @@ func (j *journal) see(id string) {
 		}
 		j.order = slices.Clone(j.order[len(j.order)-keptSeen:])
 	}
+}
+
+// preview is the message that shows the answer to an inbound one so far, if any.
+func (j *journal) preview(in string) string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.previews[in]
 }
 
 func (j *journal) known(id string) bool {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -20,14 +21,14 @@ func (a *Account) pieces(out Outbound) []Outbound {
 		one := out
 		one.Text, one.Files = text, files
 		if n := len(list); n > 0 {
-			one.ID, one.ReplyTo = fmt.Sprintf("%s/%d", out.ID, n), ""
+			one.ID, one.ReplyTo, one.Edit = fmt.Sprintf("%s/%d", out.ID, n), "", ""
 		}
 		list = append(list, one)
 	}
 	for _, f := range out.Files {
 		add("", []File{f})
 	}
-	if out.Text != "" {
+	if strings.TrimSpace(out.Text) != "" { // no network takes a message of nothing
 		for _, text := range Split(out.Text, a.channel.Limit()) {
 			add(text, nil)
 		}
@@ -145,11 +146,7 @@ func (a *Account) next() (*queued, time.Duration) {
 // send delivers one message and notes what became of it: sent, to be tried
 // again, refused for good, or uncertain.
 func (a *Account) send(ctx context.Context, q *queued) {
-	pause := func(d time.Duration) {
-		a.mu.Lock()
-		a.pauses[q.out.To] = time.Now().Add(d)
-		a.mu.Unlock()
-	}
+	pause := func(d time.Duration) { a.pause(q.out.To, d) }
 	if err := a.keep(entry{Sending: q.out.ID}); err != nil {
 		pause(diskPause)
 		return
@@ -159,6 +156,12 @@ func (a *Account) send(ctx context.Context, q *queued) {
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(sendGrace, cancel) })() // what is under way may yet arrive
 	err := a.contained(func() (err error) {
+		if q.out.Edit != "" {
+			sent.MessageID = q.out.Edit
+			if anew, err := a.edit(limited, q); err != nil || !anew {
+				return err
+			}
+		}
 		sent, err = a.channel.Send(limited, q.out)
 		return err
 	})
@@ -195,6 +198,13 @@ func (a *Account) send(ctx context.Context, q *queued) {
 	if note.Again == "" {
 		a.tell(q.out.ID, sent, err)
 	}
+}
+
+// pause keeps a chat's messages back for a while.
+func (a *Account) pause(chat string, d time.Duration) {
+	a.mu.Lock()
+	a.pauses[chat] = time.Now().Add(d)
+	a.mu.Unlock()
 }
 
 // settle waits until nothing can be sent any more, or ctx ends.

@@ -75,8 +75,9 @@ type (
 )
 
 const (
-	telegramDownload = 20 << 20 // the cloud's own bound for getFile
-	generalTopic     = "1"      // of a forum, which messages do not name and may not be sent to by name
+	fileTime         = time.Minute // in which nothing else of the account is read
+	telegramDownload = 20 << 20    // the cloud's own bound for getFile
+	generalTopic     = "1"         // of a forum, which messages do not name and may not be sent to by name
 )
 
 // inbound is an update as a message, if it is one that somebody said.
@@ -177,7 +178,7 @@ func (t *telegram) download(ctx context.Context, id string) ([]byte, error) {
 	if clean := path.Clean("/" + f.Path); f.Path == "" || clean != "/"+f.Path {
 		return nil, fmt.Errorf("telegram: a file path that is none")
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, fileTime)
 	defer cancel()
 	resp, err := t.request(ctx, http.MethodGet, "/file/bot"+t.token+"/"+(&url.URL{Path: f.Path}).EscapedPath(), "", nil)
 	if err != nil {

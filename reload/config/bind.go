@@ -76,8 +76,12 @@ func (b *binder) object(path, pattern string, n *Node, v reflect.Value) {
 	fields := fieldsOf(v.Type())
 	if n.Kind != Object {
 		for _, f := range fields {
-			if f.short && n.Kind == String {
-				b.leaf(path, joinKey(pattern, f.key), n, v.FieldByIndex(f.index), &f)
+			word := n
+			if n.Kind == Bool && strings.HasSuffix(pattern, ".streaming") {
+				word = &Node{Kind: String, Line: n.Line, Column: n.Column, Str: map[bool]string{true: "partial", false: "off"}[n.Bool]}
+			}
+			if f.short && word.Kind == String {
+				b.leaf(path, joinKey(pattern, f.key), word, v.FieldByIndex(f.index), &f)
 				return
 			}
 		}

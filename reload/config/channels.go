@@ -24,6 +24,7 @@ type Channel struct {
 	Groups         map[string]Group   `key:"groups"`
 	Direct         map[string]Direct  `key:"direct"`
 	MediaMaxMb     int                `key:"mediaMaxMb" default:"5" min:"1" max:"20" reload:"hot" doc:"Megabytes of one file that is taken in."`
+	Streaming      Streaming          `key:"streaming"`
 	Accounts       map[string]Account `key:"accounts"`
 }
 
@@ -41,6 +42,17 @@ type Account struct {
 	Groups         map[string]Group  `key:"groups"`
 	Direct         map[string]Direct `key:"direct"`
 	MediaMaxMb     int               `key:"mediaMaxMb" min:"0" max:"20" reload:"hot" doc:"Megabytes of one file that is taken in; 0 is the channel's."`
+	Streaming      AccountStreaming  `key:"streaming"`
+}
+
+// Streaming is how much of an answer is shown before it is whole.
+type Streaming struct {
+	Mode string `key:"mode" short:"true" default:"partial" oneof:"off,partial,block,progress" reload:"hot" doc:"With partial or block a long answer is shown while it grows, by edits of one message; off and progress show it when it is whole. true is partial, false is off."`
+}
+
+// AccountStreaming is Streaming of an account.
+type AccountStreaming struct {
+	Mode string `key:"mode" short:"true" oneof:"off,partial,block,progress" reload:"hot" doc:"How much of an answer is shown before it is whole."`
 }
 
 // ChannelNetwork is how a network is reached.
@@ -83,6 +95,7 @@ type ChannelAccount struct {
 	Groups                    map[string]Group
 	Direct                    map[string]Direct
 	MediaMaxMb                int
+	Streaming                 string
 }
 
 // ChannelAccounts are the accounts that are to be connected, in order.
@@ -100,7 +113,7 @@ func (ch Channel) resolve(name string) (out []ChannelAccount) {
 	}
 	base := ChannelAccount{
 		Channel: name, Account: DefaultAccount, Kind: ch.Kind, Command: ch.Command, BotToken: ch.BotToken, APIRoot: ch.APIRoot, Network: ch.Network,
-		DMPolicy: ch.DMPolicy, GroupPolicy: ch.GroupPolicy, AllowFrom: ch.AllowFrom, GroupAllowFrom: ch.GroupAllowFrom, Groups: ch.Groups, Direct: ch.Direct, MediaMaxMb: ch.MediaMaxMb,
+		DMPolicy: ch.DMPolicy, GroupPolicy: ch.GroupPolicy, AllowFrom: ch.AllowFrom, GroupAllowFrom: ch.GroupAllowFrom, Groups: ch.Groups, Direct: ch.Direct, MediaMaxMb: ch.MediaMaxMb, Streaming: ch.Streaming.Mode,
 	}
 	if base.Kind == "" && name == "telegram" {
 		base.Kind = "telegram"
@@ -138,7 +151,7 @@ func (ch Channel) resolve(name string) (out []ChannelAccount) {
 		for _, w := range []struct {
 			to   *string
 			from string
-		}{{&r.APIRoot, a.APIRoot}, {&r.Network.Family, a.Network.Family}, {&r.DMPolicy, a.DMPolicy}, {&r.GroupPolicy, a.GroupPolicy}} {
+		}{{&r.APIRoot, a.APIRoot}, {&r.Network.Family, a.Network.Family}, {&r.DMPolicy, a.DMPolicy}, {&r.GroupPolicy, a.GroupPolicy}, {&r.Streaming, a.Streaming.Mode}} {
 			if w.from != "" {
 				*w.to = w.from
 			}
@@ -150,6 +163,9 @@ func (ch Channel) resolve(name string) (out []ChannelAccount) {
 	}
 	return out
 }
+
+// Previews reports whether an answer is to be shown while it grows.
+func (a *ChannelAccount) Previews() bool { return a.Streaming == "partial" || a.Streaming == "block" }
 
 // AgentFor is the agent that a chat's messages are bound to.
 func (c *Config) AgentFor(channel, account string, group bool, peer string) string {

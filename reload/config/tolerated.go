@@ -37,6 +37,8 @@ var elsewhere = [...]struct{ section, keys string }{
 	{"models.providers.*.models[].cost", "tieredPricing"},
 	{"channels.*", channelElsewhere},
 	{"channels.*.accounts.*", channelElsewhere},
+	{"channels.*.streaming", "block chunkMode nativeTransport preview progress"},
+	{"channels.*.accounts.*.streaming", "block chunkMode nativeTransport preview progress"},
 	{"channels.*.network", "autoSelectFamily dnsResultOrder"},
 	{"channels.*.accounts.*.network", "autoSelectFamily dnsResultOrder"},
 	{"channels.*.groups.*", groupElsewhere},
@@ -63,7 +65,7 @@ const execElsewhere = "applyPatch ask cleanupMs commandHighlighting host node no
 
 const channelElsewhere = "ack* actions autoTopicLabel blockStreaming* capabilities chunkMode commands configWrites contextVisibility customCommands defaultAccount defaultTo dmHistoryLimit dms " +
 	"draftChunk error* execApprovals healthMonitor heartbeat historyLimit includeGroupHistoryContext linkPreview markdown maxRetries mediaGroupFlushMs name pollingStallThresholdMs proxy " +
-	"reactionLevel reactionNotifications replyToMode responsePrefix retry silentErrorReplies stream* textChunkLimit threadBindings timeoutSeconds tokenFile trustedLocalFileRoots webhook*"
+	"reactionLevel reactionNotifications replyToMode responsePrefix retry silentErrorReplies streamMode textChunkLimit threadBindings timeoutSeconds tokenFile trustedLocalFileRoots webhook*"
 
 const groupElsewhere = "autoTopicLabel disableAudioPreflight error* ingest skills* systemPrompt"
 

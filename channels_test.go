@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -192,6 +193,42 @@ func TestTelegramPairing(t *testing.T) {
 	p.mu.Unlock()
 	if strings.Contains(g.log(), "AAcanary") {
 		t.Error("the token is in the log")
+	}
+}
+
+// TestUncertain: of a message that a channel's program may have sent before it
+// ended the operator is told, until the operator says that it is known.
+func TestUncertain(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, nil)
+	script := filepath.Join(h.dir, "channel.sh")
+	if err := os.WriteFile(script, []byte(`echo '{"type":"hello","protocol":1,"features":[]}'
+while read -r line; do case $line in *'"type":"send"'*) exit 1;; esac; done
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.configure(object{"channels": object{"demo": object{"kind": "process", "command": []string{"/bin/sh", script}}}})
+	h.start()
+	if r := h.run("message", "send", "--channel", "demo", "--to", "me", "--text", "hello"); r.code != 1 || !strings.Contains(r.stderr, "ended while it was sending") {
+		t.Errorf("message send: %v", r)
+	}
+	if out := h.mustRun("channels", "status").stdout; !strings.Contains(out, "1 message uncertain") {
+		t.Errorf("channels status: %s", out)
+	}
+	if out := h.mustRun("channels", "uncertain", "demo").stdout; !strings.Contains(out, "me") || !strings.Contains(out, "ended while it was sending") {
+		t.Errorf("channels uncertain: %s", out)
+	}
+	if out := h.mustRun("channels", "uncertain", "demo", "--clear").stdout; out != "1 uncertain message of demo:default cleared\n" {
+		t.Errorf("channels uncertain --clear: %s", out)
+	}
+	if out := h.mustRun("channels", "status").stdout; strings.Contains(out, "uncertain") {
+		t.Errorf("channels status: %s", out)
+	}
+	if r := h.mustRun("channels", "uncertain", "demo"); !strings.Contains(r.stderr, "no message of demo is uncertain") {
+		t.Errorf("channels uncertain: %v", r)
+	}
+	if r := h.run("channels", "uncertain", "nowhere"); r.code != 1 || !strings.Contains(r.stderr, "no channel nowhere") {
+		t.Errorf("channels uncertain nowhere: %v", r)
 	}
 }
 

@@ -102,6 +102,9 @@ func (a *Account) Status() Status {
 // keep writes to the journal. That it cannot be written is told once, and that
 // it can again.
 func (a *Account) keep(entries ...entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
 	err := a.journal.write(entries...)
 	a.mu.Lock()
 	defer a.mu.Unlock()

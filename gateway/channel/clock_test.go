@@ -26,7 +26,7 @@ import (
 // pipes is a network in memory, to a Bot API, that can die.
 type pipes struct {
 	*fakeAPI
-	accept chan net.Conn
+	alive func(context.Context, string, string) (net.Conn, error)
 
 	mu    sync.Mutex
 	dead  func(context.Context) error // what a dial meets, while it is dead
@@ -34,16 +34,7 @@ type pipes struct {
 	dials []time.Time
 }
 
-func (p *pipes) Accept() (net.Conn, error) {
-	if c, ok := <-p.accept; ok {
-		return c, nil
-	}
-	return nil, net.ErrClosed
-}
-func (p *pipes) Close() error   { close(p.accept); return nil }
-func (p *pipes) Addr() net.Addr { return &net.UnixAddr{} }
-
-func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+func (p *pipes) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	p.mu.Lock()
 	p.dials = append(p.dials, time.Now())
 	dead := p.dead
@@ -51,12 +42,13 @@ func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if dead != nil {
 		return nil, dead(ctx)
 	}
-	ours, theirs := net.Pipe()
-	p.mu.Lock()
-	p.conns = append(p.conns, ours)
-	p.mu.Unlock()
-	p.accept <- theirs
-	return ours, nil
+	c, err := p.alive(ctx, network, addr)
+	if err == nil {
+		p.mu.Lock()
+		p.conns = append(p.conns, c)
+		p.mu.Unlock()
+	}
+	return c, err
 }
 
 // die cuts every connection, and lets none be made until dead is nil.
@@ -81,16 +73,11 @@ func (p *pipes) attempts() []time.Time {
 
 // onPipes is a rig whose only account is a bot on such a network.
 func onPipes(t *testing.T) (*rig, *pipes) {
-	p := &pipes{fakeAPI: &fakeAPI{t: t, calls: map[string]int{}, times: map[string][]time.Time{}, wake: make(chan struct{}, 1)}, accept: make(chan net.Conn)}
-	srv := &http.Server{Handler: http.HandlerFunc(p.serve)}
-	go srv.Serve(p)
+	p := &pipes{}
+	p.fakeAPI, p.alive = newPipeAPI(t)
 	r := newRig(t)
 	r.set.Close(0)
 	r.open(p.dial)
-	t.Cleanup(func() {
-		r.set.Close(0)
-		srv.Close()
-	})
 	r.set.Apply([]config.ChannelAccount{bot("http://api.telegram.test")})
 	synctest.Wait()
 	return r, p
@@ -226,6 +213,24 @@ func TestDeadWeek(t *testing.T) {
 		}
 		if s := r.set.Status()[0]; s.Queued != maxQueue || s.State != StateWaiting {
 			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// TestNoChannel: without an account nothing is dialled and nothing runs.
+func TestNoChannel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.open(func(context.Context, string, string) (net.Conn, error) {
+			t.Error("dialled")
+			return nil, net.ErrClosed
+		})
+		before := runtime.NumGoroutine()
+		r.set.Apply(nil)
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if now := runtime.NumGoroutine(); now != before || len(r.set.Status()) != 0 {
+			t.Errorf("%d goroutines became %d", before, now)
 		}
 	})
 }

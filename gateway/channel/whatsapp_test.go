@@ -25,6 +25,7 @@ exec /bin/sh "$program"
 
 const linkingHello = `echo '{"type":"hello","protocol":1,"name":"whatsapp","version":"1","features":["login","media","typing","read","replyTo"]}'
 say() { printf '%s\n' "$1"; }
+quit() { case $1 in *'"type":"stop"'*) exit 0 ;; esac; }
 `
 
 // kit is a rig for the kind whatsapp: the child is a shell script on a fake
@@ -103,7 +104,7 @@ func runShell(script string) ([]byte, error) {
 }
 
 const openLine = `say '{"type":"state","state":"open","self":"490@s.whatsapp.net"}'` + "\n"
-const idle = "while read -r l; do case $l in *'\"ping\"'*) say '{\"type\":\"pong\",\"id\":\"p\"}' ;; esac; done\n"
+const idle = "while read -r l; do quit \"$l\"; case $l in *'\"ping\"'*) say '{\"type\":\"pong\",\"id\":\"p\"}' ;; esac; done\n"
 
 // TestWhatsAppStart: what is missing is told, with the next step; once it is
 // there a login starts the child, within its bounds.
@@ -211,7 +212,7 @@ func TestWhatsAppCodes(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			k := newKit(t, "echo start >>$OUT/starts\nsay '{\"type\":\"state\","+c.line+"}'\n"+
-				`while read -r l; do case $l in *'"login"'*) say '{"type":"state","state":"connecting"}'; `+strings.TrimSpace(openLine)+` ;; esac; done`)
+				`while read -r l; do quit "$l"; case $l in *'"login"'*) say '{"type":"state","state":"connecting"}'; `+strings.TrimSpace(openLine)+` ;; esac; done`)
 			k.install()
 			k.apply()
 			k.until("the closing", func() bool { s := k.status(); return s.State == c.state && s.LastError != "" })
@@ -235,7 +236,7 @@ func TestWhatsAppCodes(t *testing.T) {
 // TestWhatsAppLogin: codes are in the status, one after another, and in no log.
 func TestWhatsAppLogin(t *testing.T) {
 	k := newKit(t, `say '{"type":"state","state":"not-linked"}'
-while read -r l; do case $l in
+while read -r l; do quit "$l"; case $l in
 *'"login"'*) say '{"type":"state","state":"connecting"}'; say '{"type":"qr","text":"canary-one","expiresInMs":60000}'
 	while [ ! -e $OUT/next ]; do read -r l <$OUT/pipe || :; done
 	say '{"type":"qr","text":"canary-two","expiresInMs":20000}'
@@ -313,7 +314,7 @@ func TestBegunSends(t *testing.T) {
 	}
 	child := func(first string) string {
 		return openLine + `n=0
-while read -r l; do case $l in *'"type":"send"'*)
+while read -r l; do quit "$l"; case $l in *'"type":"send"'*)
 	id=$(printf '%s' "$l" | sed 's/.*"id":"\([^"]*\)".*/\1/'); echo $id >>$OUT/ids; n=$((n+1))
 	if [ $n = 1 ] && [ ! -e $OUT/dead ]; then ` + first + `
 	else say "{\"type\":\"sent\",\"id\":\"$id\",\"messageId\":\"M\"}"; fi ;;
@@ -356,7 +357,7 @@ got 3 492 1@g.us ',"group":true'
 got 4 492 1@g.us ',"group":true,"replyTo":{"id":"x","from":"490@s.whatsapp.net","text":"quoted"}'
 got 5 492 1@g.us ',"group":true,"replyTo":{"id":"x","from":"493@s.whatsapp.net","text":"other"}'
 got 4 492 1@g.us ',"group":true,"replyTo":{"id":"x","from":"490@s.whatsapp.net","text":"quoted"}'
-while read -r l; do printf '%s\n' "$l" >>$OUT/said
+while read -r l; do quit "$l"; printf '%s\n' "$l" >>$OUT/said
 case $l in *'"send"'*) say "{\"type\":\"sent\",\"messageId\":\"R\",\"id\":\"$(printf '%s' "$l" | sed 's/.*"id":"\([^"]*\)".*/\1/')\"}" ;; esac; done`)
 	k.install()
 	k.apply()

@@ -11,6 +11,7 @@ import (
 	"openclaw/gateway/channel"
 	"openclaw/gateway/store"
 	"openclaw/gateway/tool"
+	"openclaw/reload/config"
 	"openclaw/wire"
 )
 
@@ -36,6 +37,7 @@ func (s toolMessages) Send(ctx context.Context, agentID string, from *store.Deli
 	}
 	if !here {
 		cfg := g.cfg()
+		d.To = config.PeerID(d.Channel, d.To)
 		if err := g.channels.Reach(d.Channel, d.AccountID, d.To, func(account string, group bool) bool {
 			return cfg.AgentFor(d.Channel, account, group, d.To) == agentID
 		}); err != nil {

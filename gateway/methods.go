@@ -44,6 +44,8 @@ func methodTable() []method {
 		rpc("send", wire.ScopeWrite, "Send a message to a chat; answers when the network has taken it.", (*Gateway).send),
 		rpc("message.action", wire.ScopeWrite, "The same in the form of newer clients; the one action is send.", (*Gateway).messageAction),
 		rpc("channels.status", wire.ScopeRead, "How each account of each chat network fares, by its last success.", (*Gateway).channelsStatus),
+		rpc("web.login.start", wire.ScopeAdmin, "Have a channel link its account, or go on after a closing; answers with the QR code to scan.", (*Gateway).webLoginStart),
+		rpc("web.login.wait", wire.ScopeAdmin, "Wait until the code was scanned and the account is linked, or there is another code.", (*Gateway).webLoginWait),
 		rpc("channels.logout", wire.ScopeAdmin, "Have a channel that links to an account unlink it.", (*Gateway).channelsLogout),
 		rpc("channels.uncertain.clear", wire.ScopeWrite, "Forget the messages of an account of which nobody knows whether they arrived.", (*Gateway).uncertainClear),
 		rpc("channels.pairing.list", wire.ScopePairing, "Senders who wait for leave to write, with their codes.", (*Gateway).pairingList),

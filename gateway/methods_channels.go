@@ -84,6 +84,9 @@ func (g *Gateway) messageAction(ctx context.Context, p *peer, in *wire.MessageAc
 	return g.send(ctx, p, s)
 }
 
+// networkLabels are the networks' own names.
+var networkLabels = map[string]string{"telegram": "Telegram", "whatsapp": "WhatsApp"}
+
 // channelNames are the channels with an account, and their labels.
 func channelNames(cfg *config.Config) (order []string, labels map[string]string) {
 	order, labels = []string{}, map[string]string{}
@@ -91,8 +94,8 @@ func channelNames(cfg *config.Config) (order []string, labels map[string]string)
 		if labels[a.Channel] == "" {
 			order = append(order, a.Channel)
 			labels[a.Channel] = a.Channel
-			if a.Channel == "telegram" {
-				labels[a.Channel] = "Telegram"
+			if label := networkLabels[a.Channel]; label != "" {
+				labels[a.Channel] = label
 			}
 		}
 	}
@@ -105,7 +108,7 @@ func (g *Gateway) channelAccounts() map[string][]wire.ChannelAccount {
 	for _, s := range g.channels.Status() {
 		a := wire.ChannelAccount{
 			AccountID: s.Account, Kind: s.Kind, Enabled: true, Configured: true, Linked: s.State != channel.StateNotLinked,
-			Running: !s.Terminal && s.State != channel.StateStopped, Connected: s.State == channel.StateOpen, State: s.State, Terminal: s.Terminal,
+			Running: !s.Terminal && s.State != channel.StateStopped, Connected: s.State == channel.StateOpen, State: s.State, Terminal: s.Terminal, Code: s.Code,
 			Self: s.Self, LastSuccessAt: ms(s.LastSuccess), LastInboundAt: ms(s.LastInbound), LastSentAt: ms(s.LastSent),
 			LastError: s.LastError, LastErrorAt: ms(s.LastErrorAt), Failures: s.Failures, Waiting: s.Waiting, Queued: s.Queued, Unsure: s.Unsure,
 		}

@@ -27,6 +27,7 @@ type Status struct {
 	State            string
 	Self             string // who we are there
 	Terminal         bool   // it will not come back by itself
+	Code             int    // the network's word for why the connection ended; 0 = none
 	LastSuccess      time.Time
 	LastError        string // empty while all is well
 	LastErrorAt      time.Time
@@ -58,6 +59,7 @@ type Account struct {
 	news  chan struct{} // something came
 	moved chan struct{} // something went, or the state is another one
 	gone  chan struct{} // closed when the account has ended
+	redo  chan struct{} // an operator has it tried again, now
 
 	mu      sync.Mutex
 	status  Status

@@ -456,7 +456,7 @@ func (r *rig) puppets(name string, play func(n int, p *puppet)) (*Account, func(
 	var mu sync.Mutex
 	var starts []time.Time
 	run := r.set.open(config.ChannelAccount{Channel: name, Account: "default", Kind: "process", Command: []string{"/nonexistent"}, DMPolicy: "open", AllowFrom: []string{"*"}, GroupPolicy: "disabled", MediaMaxMb: 1})
-	run.channel.(*process).spawn = func([]string, string, io.Writer) (*child, error) {
+	run.channel.(*process).spawn = func(_, _ []string, _ string, _ io.Writer) (*child, error) {
 		mu.Lock()
 		starts = append(starts, time.Now())
 		n := len(starts)

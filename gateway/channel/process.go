@@ -34,6 +34,7 @@ const (
 	maxIDs          = 128      // bytes of an id or a chat
 	maxUnread       = 1 << 20  // bytes that a child may leave unread
 	maxFiles        = 32 << 20 // bytes of all files of a message
+	maxMedia        = 16       // files of one message
 )
 
 // process is a program that connects a network, over the child protocol: one
@@ -42,24 +43,33 @@ type process struct {
 	conf  *config.ChannelAccount
 	dir   *store.Dir
 	log   *slog.Logger
-	spawn func(command []string, dir string, stderr io.Writer) (*child, error)
+	spawn func(command, env []string, dir string, stderr io.Writer) (*child, error)
 	said  *childLog
 	full  atomic.Bool // what it passes on waits for room
 
-	mu    sync.Mutex
-	out   *outbox // lines for the child's stdin; nil while there is none
-	waits map[string]chan childLine
-	next  int
-	ready bool // has told its features
-	login bool // among them
+	// command tells what to run, and what its environment holds beside the usual.
+	command func(context.Context) (argv, env []string, err error)
+
+	mu      sync.Mutex
+	out     *outbox // lines for the child's stdin; nil while there is none
+	waits   map[string]chan childLine
+	next    int
+	ready   bool   // has told its features
+	login   bool   // among them
+	linking bool   // an operator wants it linked, and it has not begun
+	closed  string // why only an operator gets it on again; "" = it goes on
 }
 
 func newProcess(c *config.ChannelAccount, dir *store.Dir, log *slog.Logger) (*process, error) {
 	if len(c.Command) == 0 {
 		return nil, final("command is missing")
 	}
+	return newProgram(c, dir, log, func(context.Context) (argv, env []string, err error) { return c.Command, nil, nil }), nil
+}
+
+func newProgram(c *config.ChannelAccount, dir *store.Dir, log *slog.Logger, command func(context.Context) (argv, env []string, err error)) *process {
 	log = log.With("channel", c.Channel+":"+c.Account)
-	return &process{conf: c, dir: dir, log: log, spawn: spawn, said: &childLog{log: log}, waits: map[string]chan childLine{}}, nil
+	return &process{conf: c, dir: dir, log: log, command: command, spawn: spawn, said: &childLog{log: log}, waits: map[string]chan childLine{}}
 }
 
 // gatewayLine is what the gateway says.
@@ -75,6 +85,8 @@ type gatewayLine struct {
 	ReplyTo  string      `json:"replyTo,omitempty"`
 	Media    []childFile `json:"media,omitempty"`
 	On       *bool       `json:"on,omitempty"`
+	Chat     string      `json:"chat,omitempty"`
+	Message  string      `json:"message,omitempty"`
 	Seq      int64       `json:"seq,omitempty"`
 }
 
@@ -106,9 +118,11 @@ type childLine struct {
 	Level        string      `json:"level"`
 	RetryAfterMs int64       `json:"retryAfterMs"`
 	RetryInMs    int64       `json:"retryInMs"`
+	Begun        bool        `json:"begun"` // with failed: part of it may have arrived
 }
 
 type childQuote struct {
+	From string `json:"from"`
 	Text string `json:"text"`
 }
 
@@ -121,27 +135,35 @@ type childFile struct {
 // Limit is none: the program splits what its network cannot take.
 func (p *process) Limit() int { return 0 }
 
-// home is the child's own directory, under the state directory.
-func (p *process) home() string { return "channels/" + p.conf.Channel + "-" + p.conf.Account }
+// home is the child's own directory, under the state directory; in media files
+// pass between it and us.
+func (p *process) home() string  { return "channels/" + p.conf.Channel + "-" + p.conf.Account }
+func (p *process) media() string { return p.home() + "/media" }
 
 // Run runs the program until ctx ends or it does. Whatever it does wrong ends
 // it, and nothing else.
 func (p *process) Run(ctx context.Context, a *Account) error {
-	media := p.home() + "/media"
-	if err := p.dir.EnsureWorkspace(filepath.Join(p.dir.Path(), media)); err != nil {
+	// What lies there was the last child's: a message whose files they are comes again.
+	if err := p.dir.Empty(p.media()); err != nil {
 		return err
 	}
-	// The kernel ends a child with the thread that started it.
+	argv, env, err := p.command(ctx)
+	if err != nil {
+		return err
+	}
+	// The kernel ends a child with the thread that started it. This goroutine keeps
+	// its thread, which lives until the child has ended and longer.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	c, err := p.spawn(p.conf.Command, filepath.Join(p.dir.Path(), p.home()), p.said)
+	c, err := p.spawn(argv, env, filepath.Join(p.dir.Path(), p.home()), p.said)
 	if err != nil {
-		return fmt.Errorf("start %s: %w", p.conf.Command[0], err)
+		return fmt.Errorf("start %s: %w", argv[0], err)
 	}
 	out, done := newOutbox(), make(chan struct{})
 	p.mu.Lock()
-	p.out, p.ready = out, false
+	p.out, p.ready, p.closed = out, false, ""
 	p.mu.Unlock()
+	p.say(&gatewayLine{Type: "hello", Protocol: protocolVersion, Channel: p.conf.Channel, Account: p.conf.Account, MediaDir: filepath.Join(p.dir.Path(), p.media())})
 	var work sync.WaitGroup
 	var once sync.Once
 	var why error
@@ -177,7 +199,6 @@ func (p *process) Run(ctx context.Context, a *Account) error {
 		case <-done:
 		}
 	})
-	p.say(&gatewayLine{Type: "hello", Protocol: protocolVersion, Channel: p.conf.Channel, Account: p.conf.Account, MediaDir: filepath.Join(p.dir.Path(), media)})
 	select {
 	case <-done:
 	case <-ctx.Done():
@@ -197,7 +218,7 @@ func (p *process) Run(ctx context.Context, a *Account) error {
 		delete(p.waits, id)
 	}
 	p.mu.Unlock()
-	a.down(StateConnecting, "") // nothing can be sent now
+	a.down(StateConnecting, "", 0) // nothing can be sent now
 	c.stdin.Close()
 	if ctx.Err() == nil && why != errExited {
 		c.kill()
@@ -210,11 +231,31 @@ func (p *process) Run(ctx context.Context, a *Account) error {
 	}
 	c.stdout.Close()
 	work.Wait()
-	var exit *exec.ExitError
-	if why == errExited && errors.As(c.err, &exit) {
-		return fmt.Errorf("the program ended: %s", exit)
+	if ctx.Err() == nil && why == errExited {
+		return p.ended(c.err)
 	}
 	return why
+}
+
+// unusable is a program's exit code when it cannot work as it was started.
+const unusable = 2
+
+// ended is what the end of a program means that did nothing wrong: one that said
+// that only an operator gets it on, or that it cannot work, is not started again.
+func (p *process) ended(err error) error {
+	p.mu.Lock()
+	closed := p.closed
+	p.mu.Unlock()
+	var exit *exec.ExitError
+	switch {
+	case closed != "":
+		return final("%s", closed)
+	case !errors.As(err, &exit):
+		return errExited
+	case exit.ExitCode() == unusable:
+		return final("the program cannot work as it is: %s", exit)
+	}
+	return fmt.Errorf("the program ended: %s", exit)
 }
 
 var errExited = errors.New("the program ended")
@@ -312,7 +353,11 @@ func (p *process) take(ctx context.Context, a *Account, l *childLine) error {
 		}
 		p.mu.Lock()
 		p.ready, p.login = true, slices.Contains(l.Features, "login")
+		linking := p.login && p.linking
 		p.mu.Unlock()
+		if linking {
+			p.say(&gatewayLine{Type: "login"})
+		}
 		if !slices.Contains(l.Features, "login") {
 			a.Alive("") // what need not be linked is open
 		}
@@ -347,20 +392,38 @@ func (p *process) take(ctx context.Context, a *Account, l *childLine) error {
 	return nil
 }
 
+// state notes how the network fares. A closing that only an operator mends does
+// not end the program: it waits for login.
 func (p *process) state(a *Account, l *childLine) error {
-	why := plain(cmp.Or(l.Reason, l.State), 300)
+	why := plain(l.Reason, 300)
+	number, _ := l.Code.(float64)
+	code := int(number)
 	if l.Code != nil {
-		why += fmt.Sprintf(" (%s)", plain(fmt.Sprint(l.Code), 32))
+		why = fmt.Sprintf("%s (%s)", cmp.Or(why, plain(l.State, 32)), plain(fmt.Sprint(l.Code), 32))
 	}
-	switch {
-	case l.Terminal:
-		return &Fault{Err: errors.New(why), Final: true}
-	case l.State == "open":
+	p.mu.Lock()
+	p.closed = ""
+	if l.Terminal {
+		p.closed = cmp.Or(why, l.State)
+	}
+	early := p.linking && l.State == "not-linked" && l.Code == nil // said before it heard of the login
+	if !early {
+		p.linking = false
+	}
+	p.mu.Unlock()
+	switch l.State {
+	case "open":
 		a.Alive(plain(l.Self, maxIDs))
-	case l.State == "not-linked":
-		a.State(StateNotLinked, "")
-	case l.State == "connecting", l.State == "closed", l.State == "stopped":
-		a.down(l.State, why)
+	case "not-linked":
+		if !early {
+			a.rest(StateNotLinked, why, code, l.Terminal)
+		}
+	case "connecting", "closed", "stopped":
+		if why = cmp.Or(why, l.State); l.Terminal {
+			a.rest(StateFailed, why, code, true)
+		} else {
+			a.down(l.State, why, code)
+		}
 	default:
 		return fmt.Errorf("the program told the unknown state %q", plain(l.State, 64))
 	}
@@ -378,20 +441,26 @@ func (p *process) inbound(ctx context.Context, a *Account, l *childLine) error {
 		ID: l.Chat + " " + l.ID, From: l.From, Chat: l.Chat, Group: l.Group, Name: plain(l.Name, 64), Text: l.Text,
 		Message: l.ID, Mentioned: l.Mentioned, Edited: l.Edited, Forwarded: l.Forwarded,
 	}
-	if l.ReplyTo != nil {
-		m.Quote = l.ReplyTo.Text
+	if q := l.ReplyTo; q != nil {
+		m.Quote = q.Text
+		if self := a.Status().Self; self != "" && q.From == self {
+			m.Mentioned = true // a reply to us
+		}
 	}
 	left := maxFiles
-	for _, f := range l.Media[:min(len(l.Media), 16)] {
+	for i, f := range l.Media {
 		name := filepath.Base(f.Path)
-		data, err := p.dir.ReadFile(p.home()+"/media/"+name, min(int64(p.conf.MediaMaxMb)<<20, int64(left)))
+		data, err := p.dir.ReadFile(p.media()+"/"+name, min(int64(p.conf.MediaMaxMb)<<20, int64(left)))
+		p.dir.Remove(p.media() + "/" + name)
+		if i >= maxMedia {
+			continue
+		}
 		if err != nil {
 			m.Text = strings.TrimSpace(fmt.Sprintf("%s\n\n[%s, %s was not read]", m.Text, plain(cmp.Or(f.Name, name), 128), plain(f.MIME, 64)))
 			p.log.Warn("file not read", "err", err)
 			continue
 		}
 		left -= len(data)
-		p.dir.Remove(p.home() + "/media/" + name)
 		m.Files = append(m.Files, File{Name: plain(cmp.Or(f.Name, name), 128), MIME: plain(f.MIME, 64), Data: data})
 	}
 	if m.Text != "" || len(m.Files) > 0 {
@@ -400,6 +469,9 @@ func (p *process) inbound(ctx context.Context, a *Account, l *childLine) error {
 		p.full.Store(false)
 		if err != nil {
 			return err
+		}
+		if p.conf.ReadReceipts && a.journal.known(m.ID) { // strangers do not learn that somebody is here
+			p.say(&gatewayLine{Type: "read", Chat: m.Chat, Message: m.Message})
 		}
 	}
 	return p.acknowledge(ctx, l.Seq)
@@ -421,58 +493,105 @@ func (p *process) acknowledge(ctx context.Context, seq int64) error {
 	return nil
 }
 
-// Send has the child send, and waits for its word.
+// Send has the child send, and waits for its word. What may have begun to
+// arrive is asked for again by the same id, of the same child: that is one
+// message to the recipient. Of another child it would be two.
 func (p *process) Send(ctx context.Context, out Outbound) (Sent, error) {
 	p.mu.Lock()
 	p.next++
 	id := fmt.Sprintf("s%d", p.next)
+	to := p.out
+	if !p.ready {
+		to = nil
+	}
 	p.mu.Unlock()
 	l := &gatewayLine{Type: "send", ID: id, To: out.To, Text: out.Text, ReplyTo: out.ReplyTo}
 	for i, f := range out.Files {
-		name := fmt.Sprintf("%s/media/out-%s-%d%s", p.home(), id, i, filepath.Ext(filepath.Base(f.Name)))
+		name := fmt.Sprintf("%s/out-%s-%d%s", p.media(), id, i, filepath.Ext(filepath.Base(f.Name)))
 		if err := p.dir.WriteFile(name, f.Data); err != nil {
 			return Sent{}, &Fault{Err: err}
 		}
 		defer p.dir.Remove(name)
 		l.Media = append(l.Media, childFile{Path: filepath.Join(p.dir.Path(), name), MIME: f.MIME, Name: f.Name})
 	}
+	for begun := false; ; {
+		answer, err := p.sendOnce(ctx, to, l)
+		switch {
+		case err != nil && begun:
+			return Sent{}, errors.New(err.Error()) // no Fault: it may have arrived
+		case err != nil:
+			return Sent{}, err
+		case answer.Type == "sent":
+			return Sent{MessageID: plain(answer.MessageID, maxIDs)}, nil
+		}
+		f := sendFault(answer)
+		if begun = begun || answer.Begun; !begun {
+			return Sent{}, f
+		}
+		if !f.Final && f.Code == "" {
+			select {
+			case <-time.After(f.Wait):
+				continue
+			case <-ctx.Done():
+			}
+		}
+		return Sent{}, fmt.Errorf("begun, and then: %s", f)
+	}
+}
+
+// sendFault is a program's failed.
+func sendFault(l *childLine) *Fault {
+	f := &Fault{Err: errors.New(plain(cmp.Or(l.Message, fmt.Sprint(l.Code)), 300)), Wait: time.Duration(min(l.RetryAfterMs, 3_600_000)) * time.Millisecond}
+	switch l.Code {
+	case "NOT_LINKED":
+		f.Code, f.Wait = "NOT_LINKED", time.Minute
+	case "RETRY", "RATE":
+		f.Wait = max(f.Wait, 2*time.Second)
+	default:
+		f.Final = true
+	}
+	return f
+}
+
+// sendOnce says a line to the child that has the queue to, and returns its answer.
+func (p *process) sendOnce(ctx context.Context, to *outbox, l *gatewayLine) (*childLine, error) {
 	w := make(chan childLine, 1)
 	p.mu.Lock()
-	ok := p.ready && p.out.put(l)
+	ok := to != nil && p.out == to && to.put(l)
 	if ok {
-		p.waits[id] = w // until it answers or ends
+		p.waits[l.ID] = w // until it answers or ends
 	}
 	p.mu.Unlock()
 	if !ok {
-		return Sent{}, &Fault{Err: errors.New("the program does not run or takes nothing"), Wait: 2 * time.Second}
+		return nil, &Fault{Err: errors.New("the program does not run or takes nothing"), Wait: 2 * time.Second}
 	}
 	select {
-	case l, ok := <-w:
-		switch {
-		case !ok:
-			return Sent{}, errors.New("the program ended while it was sending")
-		case l.Type == "sent":
-			return Sent{MessageID: plain(l.MessageID, maxIDs)}, nil
+	case answer, ok := <-w:
+		if !ok {
+			return nil, errors.New("the program ended while it was sending")
 		}
-		f := &Fault{Err: errors.New(plain(cmp.Or(l.Message, fmt.Sprint(l.Code)), 300)), Wait: time.Duration(l.RetryAfterMs) * time.Millisecond}
-		switch l.Code {
-		case "NOT_LINKED":
-			f.Code, f.Wait = "NOT_LINKED", time.Minute
-		case "RETRY", "RATE":
-			f.Wait = min(max(f.Wait, 2*time.Second), time.Hour)
-		default:
-			f.Final = true
-		}
-		return Sent{}, f
+		return &answer, nil
 	case <-ctx.Done():
-		return Sent{}, fmt.Errorf("no word of the program: %w", context.Cause(ctx))
+		return nil, fmt.Errorf("no word of the program: %w", context.Cause(ctx))
+	}
+}
+
+// link has the child link itself, or go on; one that does not run is started.
+func (p *process) link(a *Account) {
+	a.State(StateConnecting, "")
+	p.mu.Lock()
+	p.linking = true
+	running := p.ready && p.out != nil
+	p.mu.Unlock()
+	if !running || !p.say(&gatewayLine{Type: "login"}) {
+		poke(a.redo)
 	}
 }
 
 // logout has a child that links itself unlink.
 func (p *process) logout() error {
 	p.mu.Lock()
-	ok := p.login && p.out != nil
+	ok := p.ready && p.login && p.out != nil
 	p.mu.Unlock()
 	if !ok || !p.say(&gatewayLine{Type: "logout"}) {
 		return fmt.Errorf("%w: the program does not run, or is not one that links", ErrNotLinked)

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+
+	"openclaw/reload/config"
 )
 
 // Reach reports whether an agent may write to a chat of its own accord: to a
@@ -16,6 +18,7 @@ func (s *Set) Reach(channel, account, to string, agent func(account string, grou
 		return err
 	}
 	c := &a.conf
+	to = config.PeerID(channel, to)
 	g, group := c.Groups[to]
 	policy, from := c.DMPolicy, c.AllowFrom
 	if d, own := c.With(to); own {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"openclaw/gateway/channel/whatsapp"
 	"openclaw/gateway/store"
 	"openclaw/reload/config"
 )
@@ -22,6 +23,9 @@ type Options struct {
 	Log    *slog.Logger
 	Handle Handler
 	Dial   func(ctx context.Context, network, addr string) (net.Conn, error) // nil is the network
+
+	WhatsApp     *whatsapp.Kit // of tests; nil is the binary's own
+	WhatsAppTest string        // of tests: a loopback ws:// address in place of WhatsApp's; "" = none
 }
 
 // Set is all accounts of a configuration. Its methods may be called from any goroutine.
@@ -106,13 +110,15 @@ func (s *Set) open(c config.ChannelAccount) *running {
 func (s *Set) account(c config.ChannelAccount, p *pairing) (a *Account, err error) {
 	a = &Account{
 		conf: c, log: s.o.Log, pairing: p, handle: s.o.Handle,
-		wake: make(chan struct{}, 1), news: make(chan struct{}, 1), moved: make(chan struct{}, 1), gone: make(chan struct{}), runDone: make(chan struct{}),
+		wake: make(chan struct{}, 1), news: make(chan struct{}, 1), redo: make(chan struct{}, 1), moved: make(chan struct{}, 1), gone: make(chan struct{}), runDone: make(chan struct{}),
 		pauses: map[string]time.Time{}, told: map[string]*outcome{}, chats: map[string][]Inbound{},
 		status: Status{State: StateConnecting},
 	}
 	switch c.Kind {
 	case "telegram":
 		a.channel, err = newTelegram(&c, s.o.Dial)
+	case "whatsapp":
+		a.channel = newWhatsApp(&c, &s.o)
 	case "process":
 		a.channel, err = newProcess(&c, s.o.Dir, s.o.Log)
 	default:
@@ -277,15 +283,37 @@ func (s *Set) Send(ctx context.Context, channel, account string, out Outbound) (
 
 // Logout has an account that links itself unlink, and returns its id.
 func (s *Set) Logout(channel, account string) (string, error) {
-	a, err := s.find(channel, account)
+	a, p, err := s.linking(channel, account)
 	if err != nil {
 		return "", err
 	}
+	return a.ID(), p.logout()
+}
+
+// Login has an account that links itself do so, or go on after a closing that
+// waits for an operator. Its Status tells how that fares.
+func (s *Set) Login(channel, account string) (*Account, error) {
+	a, p, err := s.linking(channel, account)
+	if err == nil && a.Status().State != StateOpen {
+		p.link(a)
+	}
+	return a, err
+}
+
+// Account returns an account; without an id the channel's default, or only, one.
+func (s *Set) Account(channel, account string) (*Account, error) { return s.find(channel, account) }
+
+// linking finds an account whose channel is a program.
+func (s *Set) linking(channel, account string) (*Account, *process, error) {
+	a, err := s.find(channel, account)
+	if err != nil {
+		return nil, nil, err
+	}
 	p, ok := a.channel.(*process)
 	if !ok {
-		return "", fmt.Errorf("%s is not linked but has a token: take it out of the configuration: %w", a.name(), ErrUnknown)
+		return nil, nil, fmt.Errorf("%s is not linked but has a token: take it out of the configuration: %w", a.name(), ErrUnknown)
 	}
-	return a.ID(), p.logout()
+	return a, p, nil
 }
 
 // ClearUncertain forgets the uncertain messages of an account, which an operator

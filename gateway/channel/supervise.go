@@ -35,7 +35,7 @@ func (a *Account) run(ctx, receive context.Context) {
 }
 
 // supervise runs the channel again and again. Only a failure that is final
-// ends that, until the configuration changes.
+// ends that, until the configuration changes or an operator has it tried again.
 func (a *Account) supervise(ctx context.Context) {
 	defer close(a.runDone)
 	for ctx.Err() == nil {
@@ -51,12 +51,13 @@ func (a *Account) supervise(ctx context.Context) {
 			f = &Fault{Err: err}
 		}
 		wait := a.failed(f)
+		again := time.After(max(wait, min(f.Wait, longestWait)))
 		if f.Final {
-			<-ctx.Done()
-			break
+			again = nil
 		}
 		select {
-		case <-time.After(max(wait, min(f.Wait, longestWait))):
+		case <-again:
+		case <-a.redo:
 		case <-ctx.Done():
 		}
 	}
@@ -131,7 +132,7 @@ func (a *Account) Alive(self string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := &a.status
-	s.State, s.Terminal, s.LastSuccess, s.QR = StateOpen, false, time.Now(), ""
+	s.State, s.Terminal, s.LastSuccess, s.QR, s.Code = StateOpen, false, time.Now(), "", 0
 	if !a.unkept {
 		s.LastError = ""
 	}
@@ -153,18 +154,32 @@ func (a *Account) State(state, qr string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.closedLocked()
-	a.status.State, a.status.QR = state, qr
+	a.status.State, a.status.QR, a.status.Terminal = state, qr, false
 	a.changedLocked("channel " + state)
 }
 
-// down notes that the network is away while the connection's keeper is not.
-func (a *Account) down(state, why string) {
+// rest notes that the network waits for an operator, and so does the
+// connection's keeper: with terminal set nothing goes on without one.
+func (a *Account) rest(state, why string, code int, terminal bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.closedLocked()
-	a.status.State = StateConnecting
+	s := &a.status
+	s.State, s.QR, s.Terminal, s.Code = state, "", terminal, code
+	if why != "" {
+		s.LastError, s.LastErrorAt = why, time.Now()
+	}
+	a.changedLocked("channel "+state, "err", why)
+}
+
+// down notes that the network is away while the connection's keeper is not.
+func (a *Account) down(state, why string, code int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closedLocked()
+	a.status.State, a.status.Terminal, a.status.QR = StateConnecting, false, ""
 	if state != StateConnecting {
-		a.status.State, a.status.LastError, a.status.LastErrorAt = StateWaiting, why, time.Now()
+		a.status.State, a.status.LastError, a.status.LastErrorAt, a.status.Code = StateWaiting, why, time.Now(), code
 	}
 	a.changedLocked("channel down", "err", why)
 }

@@ -483,7 +483,7 @@ func (p *process) acknowledge(ctx context.Context, seq int64) error {
 	p.mu.Lock()
 	out := p.out
 	p.mu.Unlock()
-	for !out.put(&gatewayLine{Type: "ack", Seq: seq}) {
+	for out != nil && !out.put(&gatewayLine{Type: "ack", Seq: seq}) {
 		select {
 		case <-out.room:
 		case <-ctx.Done():

@@ -30,7 +30,10 @@ func (o *outbox) put(l *gatewayLine) bool {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.lines) >= maxUnread || o.last {
+	switch {
+	case o.last:
+		return l.Type == "ack" // of a message that will come again, and be recognised
+	case len(o.lines) >= maxUnread:
 		return false
 	}
 	o.last = l.Type == "stop"

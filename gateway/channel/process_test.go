@@ -50,13 +50,28 @@ func TestReadmeChannel(t *testing.T) {
 	if _, err := r.set.Send(t.Context(), "demo", "", Outbound{ID: "x", To: "me", Text: "from here"}); err != nil || !strings.Contains(out(), "from here") {
 		t.Errorf("%v: %s", err, out())
 	}
-	r.set.Apply(nil) // and once more: it repeats what it passed on
+	in, err := os.OpenFile(filepath.Join(dir, "in"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	say := func(line string) {
+		if _, err := in.WriteString(line + "\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say(`he said "hi" \o/` + "\t}")
+	r.until("the answer to what comes later", func() bool { return strings.Contains(out(), `you said he said \"hi\" \\o/}`) })
+	r.until("its ack", func() bool { raw, _ := os.ReadFile(filepath.Join(dir, "acked")); return string(raw) == "3\n" })
+	r.set.Apply(nil) // and once more
 	r.set.Apply([]config.ChannelAccount{program(t, script)})
 	r.until("open", func() bool { return r.set.Status()[0].State == StateOpen })
 	if _, err := r.set.Send(t.Context(), "demo", "", Outbound{ID: "y", To: "me", Text: "later"}); err != nil {
 		t.Error(err)
 	}
-	if n := strings.Count(out(), "you said"); n != 2 {
+	say("the last")
+	r.until("the last answer", func() bool { return strings.Contains(out(), "you said the last") })
+	if n := strings.Count(out(), "you said"); n != 4 {
 		t.Errorf("answered %d times:\n%s", n, out())
 	}
 }

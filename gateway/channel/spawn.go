@@ -38,7 +38,6 @@ func spawn(command, env []string, dir string, stderr io.Writer) (*child, error) 
 		return nil, err
 	}
 	cmd.Stdout = theirs
-	keepDescriptors()
 	err = cmd.Start()
 	theirs.Close()
 	if err != nil {
@@ -69,6 +68,7 @@ func confined(command, env []string, dir string) *exec.Cmd {
 	cmd.Dir = dir
 	cmd.Env = append([]string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + dir, "LANG=C.UTF-8", "TMPDIR=" + dir}, env...)
 	cmd.SysProcAttr = childAttr()
+	keepDescriptors()
 	return cmd
 }
 

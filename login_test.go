@@ -18,6 +18,7 @@ import (
 // linkingProgram is a channel that links: each login shows two codes, one after a
 // step, and after another the first login fails and the others succeed.
 const linkingProgram = `say() { printf '%s\n' "$1"; }
+step() { x=; while [ -z "$x" ]; do read -r x <$DIR/step; done; } # a writer may be about to close
 say '{"type":"hello","protocol":1,"name":"demo","version":"1","features":["login"]}'
 say '{"type":"state","state":"not-linked"}'
 n=0
@@ -26,9 +27,9 @@ while read -r line; do case $line in
 	n=$((n+1))
 	say '{"type":"state","state":"connecting"}'
 	say '{"type":"qr","text":"canary-first","expiresInMs":60000}'
-	read -r x <$DIR/step
+	step
 	say '{"type":"qr","text":"canary-second","expiresInMs":20000}'
-	read -r x <$DIR/step
+	step
 	if [ $n = 1 ]; then say '{"type":"state","state":"not-linked","code":408,"reason":"nobody scanned"}'
 	else say '{"type":"state","state":"open","self":"me@demo"}'; fi ;;
 *'"logout"'*) say '{"type":"state","state":"not-linked"}' ;;

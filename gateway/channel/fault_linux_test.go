@@ -190,7 +190,7 @@ func TestProgramFromInside(t *testing.T) {
 	conf.Command = []string{"/bin/sh", "-c", helloLine + `ls /proc/self/fd >` + out + `.fd # with its own descriptor of the directory
 { tr '\0' '\n' </proc/$$/environ | sort | tr '\n' ' '; echo; tr '\n' ' ' <` + out + `.fd; echo; readlink /proc/$$/cwd; cut -d' ' -f5 /proc/$$/stat; echo $$; } >` + out + `.new
 mv ` + out + `.new ` + out + `
-while read -r l; do :; done; sleep 600`}
+while read -r l; do :; done`}
 	r.set.Apply([]config.ChannelAccount{conf})
 	var seen []string
 	r.until("the report", func() bool { raw, _ := os.ReadFile(out); seen = strings.Split(string(raw), "\n"); return len(seen) > 4 })
@@ -207,11 +207,7 @@ while read -r l; do :; done; sleep 600`}
 	if fi, err := os.Stat(home); err != nil || fi.Mode().Perm() != 0o700 {
 		t.Errorf("its directory: %v, %v", fi.Mode(), err)
 	}
-	began := time.Now()
 	r.set.Apply(nil)
-	if took := time.Since(began); took > stopTime+5*time.Second {
-		t.Errorf("ending it took %v", took)
-	}
 	if lives(seen[4]) {
 		t.Error("it still runs")
 	}
@@ -225,7 +221,7 @@ func TestApplyOne(t *testing.T) {
 		raw, _ := os.ReadFile(filepath.Join(r.dir.Path(), "channels", c.Channel+"-default", "pid"))
 		return strings.TrimSpace(string(raw))
 	}
-	stays, changes := program(t, "echo $$ >pid\n"+obedient), program(t, helloLine+"echo $$ >pid\ntrap '' TERM; while :; do sleep 1; done")
+	stays, changes := program(t, "echo $$ >pid\n"+obedient), program(t, "[ -e pid ] || deaf=1; echo $$ >pid\n"+helloLine+"while read -r l; do :; done; [ -z \"$deaf\" ] || sleep 600")
 	stays.Channel = "stays"
 	r.set.Apply([]config.ChannelAccount{stays, changes})
 	r.until("both", func() bool { return pidOf(stays) != "" && pidOf(changes) != "" })
@@ -378,20 +374,20 @@ func TestJournalSize(t *testing.T) {
 		}
 	}
 	var most int64
-	for i := range 400 {
+	for i := range 240 {
 		id := strconv.Itoa(i)
-		if i == 100 { // there is room for lines, but not for the journal as it will be written anew
-			must(entry{Out: []Outbound{{ID: "big", To: "7", Text: strings.Repeat("y", 8<<20)}}})
+		if i == 60 { // there is room for lines, but not for the journal as it will be written anew
+			must(entry{Out: []Outbound{{ID: "big", To: "7", Text: strings.Repeat("y", 4<<20)}}})
 		}
 		must(entry{In: &Inbound{ID: id, Chat: "7", Text: text}, Offset: int64(i)}, entry{Out: []Outbound{{ID: id, To: "7", Text: text}}})
 		must(entry{Done: id}, entry{Sending: id}, entry{Sent: id})
 		most = max(most, j.file.Size())
-		if i == 200 {
+		if i == 130 {
 			must(entry{Sent: "big"})
 		}
 	}
-	if most > 3*(8<<20)+2*compactAt {
-		t.Errorf("%d bytes for 8 MiB", most)
+	if most > 3*(4<<20)+2*compactAt {
+		t.Errorf("%d bytes for 4 MiB", most)
 	}
 	if size := j.file.Size(); size > 2*compactAt {
 		t.Errorf("%d bytes for next to nothing", size)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 )
@@ -123,21 +124,20 @@ func (a *Account) next() (*queued, time.Duration) {
 	defer a.journal.mu.Unlock()
 	var wait time.Duration
 	now := time.Now()
+	maps.DeleteFunc(a.pauses, func(_ string, until time.Time) bool { return !until.After(now) })
 	blocked := map[string]bool{}
 	for _, q := range a.journal.queue.list {
 		to := q.out.To
 		if blocked[to] {
 			continue
 		}
-		until := a.pauses[to]
-		if left := until.Sub(now); left > 0 {
+		if left := a.pauses[to].Sub(now); left > 0 {
 			blocked[to] = true
 			if wait == 0 || left < wait {
 				wait = left
 			}
 			continue
 		}
-		delete(a.pauses, to)
 		return q, 0
 	}
 	return nil, wait

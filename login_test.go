@@ -153,3 +153,20 @@ func TestChannelsLogin(t *testing.T) {
 		t.Error("a code is in the log")
 	}
 }
+
+// TestWhatsAppTestServer: another server than WhatsApp's takes the switch, the
+// variable and an address of this host.
+func TestWhatsAppTestServer(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, nil)
+	const variable = "OPENCLAW_WHATSAPP_WEB_SOCKET_URL"
+	for _, named := range []string{"", "ws://192.0.2.1/", "ws://127.0.0.1.example/", "http://127.0.0.1/", "wss://u:p@127.0.0.1/", "ws://localhost/", "::"} {
+		cmd := h.program(h.ctx, "gateway", "run", "--whatsapp-test-server")
+		if named != "" {
+			cmd.Env = append(cmd.Env, variable+"="+named)
+		}
+		if out, err := cmd.CombinedOutput(); err == nil || cmd.ProcessState.ExitCode() != 2 || !strings.Contains(string(out), variable) {
+			t.Errorf("%q: %v: %s", named, err, out)
+		}
+	}
+}

@@ -27,6 +27,7 @@ type Status struct {
 	State            string
 	Self             string // who we are there
 	Terminal         bool   // it will not come back by itself
+	Unlinked         bool   // it was told so, and has not been open since
 	Code             int    // the network's word for why the connection ended; 0 = none
 	LastSuccess      time.Time
 	LastError        string // empty while all is well

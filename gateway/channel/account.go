@@ -75,6 +75,15 @@ type Account struct {
 	stop    context.CancelFunc // of receiving
 }
 
+func newAccount(c config.ChannelAccount, log *slog.Logger, p *pairing, handle Handler) *Account {
+	return &Account{
+		conf: c, log: log, pairing: p, handle: handle,
+		wake: make(chan struct{}, 1), news: make(chan struct{}, 1), redo: make(chan struct{}, 1), moved: make(chan struct{}, 1), gone: make(chan struct{}), runDone: make(chan struct{}),
+		pauses: map[string]time.Time{}, told: map[string]*outcome{}, chats: map[string][]Inbound{},
+		status: Status{State: StateConnecting},
+	}
+}
+
 func (a *Account) name() string { return a.conf.Channel + ":" + a.conf.Account }
 
 // Channel and ID name the account; Config is what it was made from.

@@ -108,12 +108,7 @@ func (s *Set) open(c config.ChannelAccount) *running {
 }
 
 func (s *Set) account(c config.ChannelAccount, p *pairing) (a *Account, err error) {
-	a = &Account{
-		conf: c, log: s.o.Log, pairing: p, handle: s.o.Handle,
-		wake: make(chan struct{}, 1), news: make(chan struct{}, 1), redo: make(chan struct{}, 1), moved: make(chan struct{}, 1), gone: make(chan struct{}), runDone: make(chan struct{}),
-		pauses: map[string]time.Time{}, told: map[string]*outcome{}, chats: map[string][]Inbound{},
-		status: Status{State: StateConnecting},
-	}
+	a = newAccount(c, s.o.Log, p, s.o.Handle)
 	switch c.Kind {
 	case "telegram":
 		a.channel, err = newTelegram(&c, s.o.Dial)

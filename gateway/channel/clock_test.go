@@ -703,6 +703,37 @@ func TestBackPressure(t *testing.T) {
 	})
 }
 
+// TestRepliesPile: while no reply can be sent nothing more is let in than a bound.
+func TestRepliesPile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		a, starts := r.puppets("demo", func(_ int, p *puppet) {
+			p.say(helloJSON)
+			go func() {
+				for i := 0; p.say(`{"type":"inbound","seq":%d,"id":"%d","from":"7","chat":"c%d","text":"x"}`, i, i, i%5) == nil; i++ {
+				}
+			}()
+			for {
+				var l gatewayLine
+				if p.in.Decode(&l) != nil {
+					return
+				}
+				switch l.Type {
+				case "ping":
+					p.say(`{"type":"pong","id":"p"}`)
+				case "send":
+					p.say(`{"type":"failed","id":%q,"code":"RETRY","message":"not now"}`, l.ID)
+				}
+			}
+		})
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if s := a.Status(); s.Queued < maxQueue || s.Queued > maxQueue+1 || s.Waiting != 0 || s.State != StateOpen || len(starts()) != 1 {
+			t.Errorf("started %d times: %+v", len(starts()), s)
+		}
+	})
+}
+
 // TestAcks: a program that passes on much and reads only then gets the ack of
 // each; one that never reads is ended, with little of it in memory.
 func TestAcks(t *testing.T) {

@@ -18,7 +18,7 @@ func (a *Account) Offset() int64 {
 
 // Receive judges messages and keeps those that are let in; when it returns they
 // are durable, with offset, and the network may forget them. It waits while too
-// many have no reply yet.
+// many have no reply yet, or too many replies are not sent.
 func (a *Account) Receive(ctx context.Context, offset int64, list ...Inbound) error {
 	if len(list) > 0 {
 		if err := a.journal.await(ctx); err != nil {

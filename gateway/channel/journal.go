@@ -30,7 +30,7 @@ const (
 // and nobody sends it again.
 type journal struct {
 	file *store.Journal
-	room chan struct{} // something has its reply
+	room chan struct{} // something has its reply, or was sent
 
 	disk sync.Mutex // held while the file changes, which readers of the rest need not wait for
 	next int64      // size at which writing it anew is tried again, after an error
@@ -194,11 +194,11 @@ func (j *journal) weight() int64 {
 	return int64(j.waiting.bytes+j.queue.bytes)*4/3 + int64(j.seenBytes)
 }
 
-// await waits while too much has no reply yet.
+// await waits while too much has no reply yet, or is not sent.
 func (j *journal) await(ctx context.Context) error {
 	for {
 		j.mu.Lock()
-		full := j.waiting.full(maxWaiting)
+		full := j.waiting.full(maxWaiting) || j.queue.full(maxQueue)
 		j.mu.Unlock()
 		if !full {
 			return nil

@@ -222,6 +222,9 @@ func (a *Account) rest(state, why string, code int, terminal bool) {
 	defer a.mu.Unlock()
 	s := &a.status
 	s.State, s.QR, s.Terminal, s.Code = state, "", terminal, code
+	if state == StateNotLinked {
+		s.Self = ""
+	}
 	if why != "" {
 		s.LastError, s.LastErrorAt = why, time.Now()
 	}

@@ -134,8 +134,7 @@ func (p *process) media() string { return p.home() + "/media" }
 // Run runs the program until ctx ends or it does. Whatever it does wrong ends
 // it, and nothing else.
 func (p *process) Run(ctx context.Context, a *Account) error {
-	// What lies there was the last child's: a message whose files they are comes again.
-	if err := p.dir.Empty(p.media()); err != nil {
+	if err := p.dir.EnsureWorkspace(filepath.Join(p.dir.Path(), p.media())); err != nil {
 		return err
 	}
 	argv, env, err := p.command(ctx)
@@ -430,13 +429,14 @@ func (p *process) inbound(ctx context.Context, a *Account, l *childLine) error {
 			m.Mentioned = true // a reply to us
 		}
 	}
+	var taken []string
 	for i, f := range l.Media {
 		name := filepath.Base(f.Path)
-		data, err := p.dir.ReadFile(p.media()+"/"+name, int64(p.conf.MediaMaxMb)<<20)
-		p.dir.Remove(p.media() + "/" + name)
+		taken = append(taken, p.media()+"/"+name)
 		if i >= maxFiles {
 			continue
 		}
+		data, err := p.dir.ReadFile(p.media()+"/"+name, int64(p.conf.MediaMaxMb)<<20)
 		if err != nil {
 			m.Text = strings.TrimSpace(fmt.Sprintf("%s\n\n[%s, %s was not read]", m.Text, plain(cmp.Or(f.Name, name), 128), plain(f.MIME, 64)))
 			p.log.Warn("file not read", "err", err)
@@ -444,12 +444,13 @@ func (p *process) inbound(ctx context.Context, a *Account, l *childLine) error {
 		}
 		m.Files = append(m.Files, File{Name: plain(cmp.Or(f.Name, name), 128), MIME: plain(f.MIME, 64), Data: data})
 	}
-	if m.Text == "" && len(m.Files) == 0 {
-		p.say(&gatewayLine{Type: "ack", Seq: l.Seq})
-		return nil
+	if m.Text != "" || len(m.Files) > 0 {
+		if err := a.Receive(ctx, 0, m); err != nil {
+			return err
+		}
 	}
-	if err := a.Receive(ctx, 0, m); err != nil {
-		return err
+	for _, name := range taken {
+		p.dir.Remove(name)
 	}
 	p.say(&gatewayLine{Type: "ack", Seq: l.Seq})
 	if p.conf.ReadReceipts && a.journal.known(m.ID) { // strangers do not learn that somebody is here

@@ -7,6 +7,8 @@ package main
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"net/url"
 	"os"
 	"os/signal"
 	"os/user"
@@ -64,10 +66,15 @@ func gateways(ctx context.Context, e *svc.Env, a *svc.Args, supervisor *gateway.
 	if a.Has("reset") && !paths.Dev {
 		return &svc.Error{Code: "USAGE", Exit: svc.ExitUsage, Msg: "--reset goes with --dev: it removes the dev profile's state"}
 	}
+	whatsapp, err := whatsAppTest(e, a)
+	if err != nil {
+		return err
+	}
 	o := gateway.Options{
 		Paths: paths, PortOverride: port, Bind: a.Get("bind"), Dev: paths.Dev, Force: a.Has("force"),
 		Verbose: a.Has("verbose"), LogLevel: e.LogLevel, AllowUnconfigured: a.Has("allow-unconfigured"),
 		Stderr: e.Stderr, Env: e.Lookup, Supervisor: supervisor,
+		WhatsAppTest: whatsapp,
 	}
 	if paths.Dev {
 		if err := e.PrepareDev(a.Has("reset")); err != nil {
@@ -83,6 +90,24 @@ func gateways(ctx context.Context, e *svc.Env, a *svc.Args, supervisor *gateway.
 		g, err = g.Run(ctx)
 	}
 	return err
+}
+
+// whatsAppTest is another server than WhatsApp's, for tests. It takes the switch
+// and the variable, and is on this host.
+func whatsAppTest(e *svc.Env, a *svc.Args) (string, error) {
+	if !a.Has("whatsapp-test-server") {
+		return "", nil
+	}
+	const variable = "OPENCLAW_WHATSAPP_WEB_SOCKET_URL"
+	named, _ := e.Lookup(variable)
+	u, err := url.Parse(named)
+	if err == nil {
+		ip, _ := netip.ParseAddr(u.Hostname())
+		if (u.Scheme == "ws" || u.Scheme == "wss") && u.User == nil && ip.IsLoopback() {
+			return named, nil
+		}
+	}
+	return "", &svc.Error{Code: "USAGE", Exit: svc.ExitUsage, Msg: "--whatsapp-test-server goes with " + variable + "=ws://127.0.0.1:PORT/…, and with no address but a loopback one"}
 }
 
 // requests are the signals that a gateway does not end by. Each is heard even

@@ -35,10 +35,13 @@ var imports = map[string][]string{
 	"gateway/tool/fetch":   {},
 	"gateway/tool/sandbox": {},
 	"gateway/agent":        {"gateway/store", "gateway/tool", "reload/config"},
-	"gateway/channel":      {"gateway/store", "reload/config"},
-	"gateway":              {"gateway/agent", "gateway/channel", "gateway/proc", "gateway/store", "gateway/tool", "reload", "reload/config", "wire"},
-	"svc":                  {"gateway/proc", "gateway/store", "gateway/tool/sandbox", "reload/config", "svc/unit", "wire"},
-	"svc/unit":             {},
+	"gateway/qr":           {},
+	"gateway/channel":      {"gateway/channel/whatsapp", "gateway/store", "reload/config"},
+
+	"gateway/channel/whatsapp": {}, // embedded files and command lines, which the command line installs and the gateway checks
+	"gateway":                  {"gateway/agent", "gateway/channel", "gateway/proc", "gateway/qr", "gateway/store", "gateway/tool", "reload", "reload/config", "wire"},
+	"svc":                      {"gateway/channel/whatsapp", "gateway/proc", "gateway/qr", "gateway/store", "gateway/tool/sandbox", "reload/config", "svc/unit", "wire"},
+	"svc/unit":                 {},
 }
 
 // A chokepoint is a resource with one door: the identifiers that open it, and
@@ -74,10 +77,10 @@ var chokepoints = []chokepoint{
 	}},
 	{"spawner", []string{"os/exec.Command", "os/exec.CommandContext", "os.StartProcess", "syscall.ForkExec", "syscall.StartProcess", "syscall.Exec", "golang.org/x/sys/unix.Exec", "golang.org/x/sys/unix.ForkExec"}, []string{
 		"gateway/proc/holder_other.go",        // lsof, by absolute path
-		"svc/spawn.go",                        // systemctl, loginctl, launchctl: root's, by absolute path
+		"svc/spawn.go",                        // systemctl, loginctl, launchctl: root's; node with npm: by absolute path
 		"gateway/tool/sandbox/sandbox.go",     // every program that tools run, behind walls
 		"gateway/tool/sandbox/probe_linux.go", // what tries to outlive the walls
-		"gateway/channel/spawn.go",            // the programs of channels, as configured
+		"gateway/channel/spawn.go",            // the programs of channels, as configured, and Node.js
 	}},
 	{"exit", []string{"os.Exit", "syscall.Exit", "golang.org/x/sys/unix.Exit", "log.Fatal", "log.Fatalf", "log.Fatalln"}, []string{"main.go", "gateway/tool/sandbox/keeper_linux.go"}},
 	{"JSON reader of what clients send", []string{"encoding/json.Unmarshal", "encoding/json.NewDecoder"}, []string{

@@ -37,6 +37,7 @@ type Options struct {
 	Ready             func(addr string)                                                 // called once clients are served
 	Requests          <-chan Request                                                    // served by Run; nil = none come
 	Supervisor        *Supervisor                                                       // of the process; nil = none
+	WhatsAppTest      string                                                            // --whatsapp-test-server; "" = WhatsApp's own
 
 	listen func(port int) ([]net.Listener, error) // of tests; nil = the network
 	watch  func(reload.Options) watcher           // of tests; nil = reload.NewWatcher

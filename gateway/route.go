@@ -34,7 +34,7 @@ func (g *Gateway) hear(_ context.Context, a *channel.Account, m channel.Inbound)
 		source = a.Channel() + ":" + hex.EncodeToString(sum[:])
 	}
 	t := agent.Turn{
-		RunID: source, SessionKey: key, System: toldOf(a, &m),
+		RunID: source, SessionKey: key, System: toldOf(a, &m), From: fromOf(a, &m),
 		Messages: []store.Message{{Role: store.RoleUser, Content: heardOf(&m), Source: source}},
 		Answer:   &store.Answer{ID: source, By: "channel"},
 	}
@@ -122,6 +122,11 @@ func channelKey(cfg *config.Config, a *channel.Account, m *channel.Inbound) stri
 	return prefix + a.Channel() + ":direct:" + peer
 }
 
+// fromOf is where a message came from, and answers to it go.
+func fromOf(a *channel.Account, m *channel.Inbound) *store.DeliveryContext {
+	return &store.DeliveryContext{Channel: a.Channel(), AccountID: a.ID(), To: m.Chat, ThreadID: threadOf(m.Thread)}
+}
+
 // toldOf is what a system prompt tells of a message's way. The name is the
 // sender's own choice, and is said to be.
 func toldOf(a *channel.Account, m *channel.Inbound) string {
@@ -136,7 +141,7 @@ func toldOf(a *channel.Account, m *channel.Inbound) string {
 func heardOf(m *channel.Inbound) store.Content {
 	text := m.Text
 	if m.Group {
-		text = fmt.Sprintf("[%s, id %s] %s", m.Name, m.From, text)
+		text = fmt.Sprintf("[id %s, %q] %s", m.From, m.Name, text) // the id first: a name is any text
 	}
 	if m.Forwarded {
 		text = "[forwarded] " + text

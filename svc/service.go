@@ -159,6 +159,7 @@ func (e *Env) describe(t unit.Target, p config.Paths, port int, c *config.Config
 		}
 		u.LogDir = filepath.Join(u.StateDir, "logs")
 	}
+	u.Node = slices.ContainsFunc(c.ChannelAccounts(), func(a config.ChannelAccount) bool { return a.Kind == "whatsapp" })
 	base := port
 	if base == 0 {
 		base = c.Gateway.Port

@@ -2,6 +2,7 @@ package svc
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,7 @@ import (
 )
 
 // This file is the only one of the package that starts processes: the
-// supervisors' own tools.
+// supervisors' own tools, and for the WhatsApp channel Node.js with npm.
 
 // toolDirs are where the host keeps its tools. They are not searched for in
 // PATH, which may be anybody's. The last is NixOS's.
@@ -32,6 +33,8 @@ type tool struct {
 	args  []string
 	env   []string      // beside what every tool gets
 	limit time.Duration // 0 = toolTime
+	path  string        // where it is; "" = in toolDirs
+	dir   string        // where it runs; "" = /
 }
 
 func (t tool) String() string { return strings.Join(append([]string{t.name}, t.args...), " ") }
@@ -77,7 +80,10 @@ func findTool(name string, dirs []string) (string, error) {
 func runTool(ctx context.Context, t tool) (string, error) { return runToolIn(ctx, t, toolDirs) }
 
 func runToolIn(ctx context.Context, t tool, dirs []string) (string, error) {
-	path, err := findTool(t.name, dirs)
+	path, err := t.path, error(nil)
+	if path == "" {
+		path, err = findTool(t.name, dirs)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -89,7 +95,7 @@ func runToolIn(ctx context.Context, t tool, dirs []string) (string, error) {
 	var stdout, stderr bounded
 	cmd := exec.CommandContext(ctx, path, t.args...)
 	cmd.Args[0] = t.name
-	cmd.Dir = "/"
+	cmd.Dir = cmp.Or(t.dir, "/")
 	cmd.Env = append([]string{"PATH=" + strings.Join(toolDirs, ":"), "LC_ALL=C"}, t.env...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -94,6 +94,7 @@ type ChannelAccount struct {
 	Connected     bool               `json:"connected"`
 	State         string             `json:"state"` // connecting, open, waiting, not-linked, failed or stopped
 	Terminal      bool               `json:"terminal,omitempty"`
+	Code          int                `json:"code,omitempty"` // the network's word for why the connection ended
 	Self          string             `json:"self,omitempty"`
 	LastSuccessAt int64              `json:"lastSuccessAt,omitempty"` // when the network last answered
 	LastInboundAt int64              `json:"lastInboundAt,omitempty"`
@@ -101,9 +102,10 @@ type ChannelAccount struct {
 	LastError     string             `json:"lastError,omitempty"`
 	LastErrorAt   int64              `json:"lastErrorAt,omitempty"`
 	Failures      int                `json:"reconnectAttempts"`
-	Waiting       int                `json:"waiting"` // messages in without their reply
-	Queued        int                `json:"queued"`  // messages out
-	Uncertain     []UncertainMessage `json:"uncertain,omitempty"`
+	Waiting       int                `json:"waiting"`                  // messages in without their reply
+	Queued        int                `json:"queued"`                   // messages out
+	Uncertain     []UncertainMessage `json:"uncertain,omitempty"`      // the last of them
+	Unsure        int                `json:"uncertainTotal,omitempty"` // how many, since they were cleared
 }
 
 // UncertainMessage is one of which nobody knows whether it arrived; it is not sent again.
@@ -111,6 +113,7 @@ type UncertainMessage struct {
 	ID  string `json:"id"`
 	To  string `json:"to"`
 	Why string `json:"why"`
+	At  int64  `json:"at,omitempty"`
 }
 
 // ChannelAccountRef names an account.
@@ -119,12 +122,47 @@ type ChannelAccountRef struct {
 	AccountID string `json:"accountId,omitempty" wire:"max=64"`
 }
 
+// WebLoginStart are the params of web.login.start.
+type WebLoginStart struct {
+	Channel   string `json:"channel,omitempty" wire:"max=64"` // absent = whatsapp
+	AccountID string `json:"accountId,omitempty" wire:"max=64"`
+	Force     bool   `json:"force,omitempty"` // unlink first
+	Verbose   bool   `json:"verbose,omitempty"`
+	TimeoutMs int64  `json:"timeoutMs,omitempty" wire:"min=0,max=600000"`
+}
+
+// WebLoginWait are the params of web.login.wait.
+type WebLoginWait struct {
+	Channel          string `json:"channel,omitempty" wire:"max=64"` // absent = whatsapp
+	AccountID        string `json:"accountId,omitempty" wire:"max=64"`
+	TimeoutMs        int64  `json:"timeoutMs,omitempty" wire:"min=0,max=600000"`
+	CurrentQRDataURL string `json:"currentQrDataUrl,omitempty" wire:"max=65536"` // answered at once when there is another
+}
+
+// WebLogin is the answer to web.login.start and web.login.wait.
+type WebLogin struct {
+	Connected bool   `json:"connected"`
+	Message   string `json:"message"`
+	QRDataURL string `json:"qrDataUrl,omitempty"`
+	QR        string `json:"qr,omitempty"` // what the picture says
+	State     string `json:"state"`
+	Code      int    `json:"code,omitempty"`
+	Self      string `json:"self,omitempty"`
+}
+
 // ChannelLoggedOut is the answer to channels.logout.
 type ChannelLoggedOut struct {
 	Channel   string `json:"channel"`
 	AccountID string `json:"accountId"`
 	Cleared   bool   `json:"cleared"`
 	LoggedOut bool   `json:"loggedOut"`
+}
+
+// UncertainCleared is the answer to channels.uncertain.clear.
+type UncertainCleared struct {
+	Channel   string `json:"channel"`
+	AccountID string `json:"accountId"`
+	Cleared   int    `json:"cleared"` // how many there were
 }
 
 // PairingApprove are the params of channels.pairing.approve.

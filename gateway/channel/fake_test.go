@@ -64,7 +64,7 @@ func (f *fakeAPI) push(id int64, message string) {
 // dial is the way there.
 func newPipeAPI(t testing.TB) (f *fakeAPI, dial func(context.Context, string, string) (net.Conn, error)) {
 	f = &fakeAPI{t: t, calls: map[string]int{}, times: map[string][]time.Time{}, wake: make(chan struct{}, 1)}
-	l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+	l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 	var work sync.WaitGroup
 	srv := &http.Server{ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		work.Add(1)
@@ -89,13 +89,13 @@ func newPipeAPI(t testing.TB) (f *fakeAPI, dial func(context.Context, string, st
 	}
 }
 
-type pipes struct {
+type pipeListener struct {
 	conns  chan net.Conn
 	closed chan struct{}
 	once   sync.Once
 }
 
-func (l *pipes) Accept() (net.Conn, error) {
+func (l *pipeListener) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.conns:
 		return c, nil
@@ -103,8 +103,8 @@ func (l *pipes) Accept() (net.Conn, error) {
 		return nil, net.ErrClosed
 	}
 }
-func (l *pipes) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
-func (l *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
+func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
 // say is a text of a person in a private chat.
 func (f *fakeAPI) say(id, from int64, text string) {
@@ -194,6 +194,7 @@ func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
 				json.NewEncoder(w).Encode(map[string]any{"ok": true, "result": batch})
 				return
 			}
+			limit, _ := in["timeout"].(float64)
 			select {
 			case <-f.wake:
 			case <-mine:
@@ -203,6 +204,9 @@ func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
 				io.WriteString(w, `{"ok":true,"result":[]}`)
 				return
 			case <-r.Context().Done():
+				return
+			case <-time.After(time.Duration(limit) * time.Second):
+				io.WriteString(w, `{"ok":true,"result":[]}`)
 				return
 			}
 		}
@@ -258,6 +262,7 @@ type rig struct {
 	mu   sync.Mutex
 	got  []Inbound
 
+	plays    sync.WaitGroup // programs that a test plays
 	patience time.Duration
 }
 
@@ -286,6 +291,7 @@ func newRig(t testing.TB) *rig {
 	r := &rig{t: t, dir: dir, logs: &lockedBuffer{}}
 	t.Cleanup(func() {
 		r.set.Close(0)
+		r.plays.Wait()
 		dir.Close()
 	})
 	r.open(nil)

@@ -63,7 +63,7 @@ func (a *Account) preview(ctx context.Context, whole <-chan struct{}, m Inbound,
 			sent, err := a.channel.Send(limited, Outbound{To: m.Chat, Thread: m.Thread, Text: text, ReplyTo: answered(m)})
 			if err == nil {
 				message = sent.MessageID
-				err = a.journal.write(entry{Preview: &preview{In: m.ID, Message: message}})
+				err = a.keep(entry{Preview: &preview{In: m.ID, Message: message}})
 			}
 			return err
 		})
@@ -96,7 +96,7 @@ func (a *Account) edit(ctx context.Context, q *queued) (anew bool, err error) {
 	if f, is := faultOf(err); ok && (!is || !f.Final) {
 		return false, err
 	}
-	if err = a.journal.write(entry{Anew: q.out.ID}, entry{Sending: q.out.ID}); err != nil {
+	if err = a.keep(entry{Anew: q.out.ID}, entry{Sending: q.out.ID}); err != nil {
 		return false, &Fault{Err: err, Wait: 10 * time.Second}
 	}
 	return true, nil

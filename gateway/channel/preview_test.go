@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -71,20 +70,15 @@ func (b *board) run(r *rig, streaming string, handle Handler) (a *Account, end f
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	j, err := openJournal(r.dir, "board-default")
+	a, err = r.set.account(config.ChannelAccount{Channel: "board", Account: "default", Kind: "process", Command: []string{"/nonexistent"},
+		DMPolicy: "allowlist", AllowFrom: []string{"7"}, Streaming: streaming}, p)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	a = &Account{
-		conf:    config.ChannelAccount{Channel: "board", Account: "default", DMPolicy: "allowlist", AllowFrom: []string{"7"}, Streaming: streaming},
-		log:     slog.New(slog.NewTextHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		channel: b, pairing: p, journal: j, handle: handle, wake: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		pauses: map[string]time.Time{}, handed: map[string]bool{}, chats: map[string][]Inbound{}, runDone: make(chan struct{}), status: Status{State: StateConnecting},
-	}
+	a.channel, a.handle = b, handle
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { a.run(ctx, ctx); close(done) }()
-	return a, func() { cancel(); <-done; j.file.Close() }
+	go a.run(ctx, ctx)
+	return a, func() { cancel(); <-a.gone }
 }
 
 const wordTime = 105 * time.Millisecond // 14 words until the preview
@@ -208,7 +202,7 @@ func TestPreviewCrash(t *testing.T) {
 			t.Fatalf("shown %q", b.shown)
 		}
 		// The answer is queued and its edit begun when that gateway falls too.
-		j, err := openJournal(r.dir, "board-default")
+		j, _, err := openJournal(r.dir, "board-default")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -226,7 +220,7 @@ func TestPreviewCrash(t *testing.T) {
 			t.Errorf("shown %q, %+v", b.shown, s)
 		}
 		// One that became a new message may have arrived.
-		if j, err = openJournal(r.dir, "board-default"); err != nil {
+		if j, _, err = openJournal(r.dir, "board-default"); err != nil {
 			t.Fatal(err)
 		}
 		if err := j.write(entry{Out: []Outbound{{ID: "re-2", To: "7", Text: "more", Edit: "1"}}}, entry{Sending: "re-2"}, entry{Anew: "re-2"}); err != nil {

@@ -3,18 +3,18 @@ package channel
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -28,111 +28,78 @@ const (
 	helloTime       = 20 * time.Second
 	stopTime        = 5 * time.Second
 	pingEvery       = 15 * time.Second
-	maxIDs          = 128 // bytes of an id or a chat
+	maxIDs          = 128      // bytes of an id or a chat
+	maxUnread       = 1 << 20  // bytes that a child may leave unread
+	maxFiles        = 32 << 20 // bytes of all files of a message
+	maxMedia        = 16       // files of one message
 )
 
 // process is a program that connects a network, over the child protocol: one
 // JSON object a line on its stdin and stdout.
 type process struct {
-	conf *config.ChannelAccount
-	dir  *store.Dir
-	log  *slog.Logger
+	conf  *config.ChannelAccount
+	dir   *store.Dir
+	log   *slog.Logger
+	spawn func(command, env []string, dir string, stderr io.Writer) (*child, error)
+	said  *childLog
+	full  atomic.Bool // what it passes on waits for room
 
-	mu    sync.Mutex
-	out   chan []byte // lines for the child's stdin; nil while there is none
-	waits map[string]chan childLine
-	next  int
-	ready bool // has told its features
-	login bool // among them
+	// command tells what to run, and what its environment holds beside the usual.
+	command func(context.Context) (argv, env []string, err error)
+
+	mu      sync.Mutex
+	out     *outbox // lines for the child's stdin; nil while there is none
+	waits   map[string]chan childLine
+	next    int
+	ready   bool   // has told its features
+	login   bool   // among them
+	linking bool   // an operator wants it linked, and it has not begun
+	closed  string // why only an operator gets it on again; "" = it goes on
 }
 
 func newProcess(c *config.ChannelAccount, dir *store.Dir, log *slog.Logger) (*process, error) {
 	if len(c.Command) == 0 {
 		return nil, final("command is missing")
 	}
-	return &process{conf: c, dir: dir, log: log.With("channel", c.Channel+":"+c.Account), waits: map[string]chan childLine{}}, nil
+	return newProgram(c, dir, log, func(context.Context) (argv, env []string, err error) { return c.Command, nil, nil }), nil
 }
 
-// gatewayLine is what the gateway says.
-type gatewayLine struct {
-	Type     string      `json:"type"`
-	Protocol int         `json:"protocol,omitempty"`
-	Channel  string      `json:"channel,omitempty"`
-	Account  string      `json:"account,omitempty"`
-	MediaDir string      `json:"mediaDir,omitempty"`
-	ID       string      `json:"id,omitempty"`
-	To       string      `json:"to,omitempty"`
-	Text     string      `json:"text,omitempty"`
-	ReplyTo  string      `json:"replyTo,omitempty"`
-	Media    []childFile `json:"media,omitempty"`
-	On       *bool       `json:"on,omitempty"`
-	Seq      int64       `json:"seq,omitempty"`
-}
-
-// childLine is what a child says.
-type childLine struct {
-	Type         string      `json:"type"`
-	Protocol     int         `json:"protocol"`
-	Features     []string    `json:"features"`
-	State        string      `json:"state"`
-	Status       string      `json:"status"`
-	Code         any         `json:"code"` // a number with state, a word with failed
-	Reason       string      `json:"reason"`
-	Self         string      `json:"self"`
-	Terminal     bool        `json:"terminal"`
-	Text         string      `json:"text"`
-	Seq          int64       `json:"seq"`
-	ID           string      `json:"id"`
-	From         string      `json:"from"`
-	Chat         string      `json:"chat"`
-	Group        bool        `json:"group"`
-	Name         string      `json:"name"`
-	Mentioned    bool        `json:"mentioned"`
-	Edited       bool        `json:"edited"`
-	Forwarded    bool        `json:"forwarded"`
-	ReplyTo      *childQuote `json:"replyTo"`
-	Media        []childFile `json:"media"`
-	MessageID    string      `json:"messageId"`
-	Message      string      `json:"message"`
-	Level        string      `json:"level"`
-	RetryAfterMs int64       `json:"retryAfterMs"`
-	RetryInMs    int64       `json:"retryInMs"`
-}
-
-type childQuote struct {
-	Text string `json:"text"`
-}
-
-type childFile struct {
-	Path string `json:"path"`
-	MIME string `json:"mime"`
-	Name string `json:"name,omitempty"`
+func newProgram(c *config.ChannelAccount, dir *store.Dir, log *slog.Logger, command func(context.Context) (argv, env []string, err error)) *process {
+	log = log.With("channel", c.Channel+":"+c.Account)
+	return &process{conf: c, dir: dir, log: log, command: command, spawn: spawn, said: &childLog{log: log}, waits: map[string]chan childLine{}}
 }
 
 // Limit is none: the program splits what its network cannot take.
 func (p *process) Limit() int { return 0 }
 
-// home is the child's own directory, under the state directory.
-func (p *process) home() string { return "channels/" + p.conf.Channel + "-" + p.conf.Account }
+// home is the child's own directory, under the state directory; in media files
+// pass between it and us.
+func (p *process) home() string  { return "channels/" + p.conf.Channel + "-" + p.conf.Account }
+func (p *process) media() string { return p.home() + "/media" }
 
 // Run runs the program until ctx ends or it does. Whatever it does wrong ends
 // it, and nothing else.
 func (p *process) Run(ctx context.Context, a *Account) error {
-	media := p.home() + "/media"
-	if err := p.dir.EnsureWorkspace(filepath.Join(p.dir.Path(), media)); err != nil {
+	if err := p.dir.EnsureWorkspace(filepath.Join(p.dir.Path(), p.media())); err != nil {
 		return err
 	}
-	// The kernel ends a child with the thread that started it.
+	argv, env, err := p.command(ctx)
+	if err != nil {
+		return err
+	}
+	// The kernel ends a child with the thread that started it. This goroutine keeps
+	// its thread, which lives until the child has ended and longer.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	c, err := spawn(p.conf.Command, filepath.Join(p.dir.Path(), p.home()), &childLog{log: p.log})
+	c, err := p.spawn(argv, env, filepath.Join(p.dir.Path(), p.home()), p.said)
 	if err != nil {
-		return fmt.Errorf("start %s: %w", p.conf.Command[0], err)
+		return fmt.Errorf("start %s: %w", argv[0], err)
 	}
-	out, done := make(chan []byte, 64), make(chan struct{})
+	out, done := newOutbox(), make(chan struct{})
 	p.mu.Lock()
-	p.out, p.ready = out, false
+	p.out, p.ready, p.closed = out, false, ""
 	p.mu.Unlock()
+	p.say(&gatewayLine{Type: "hello", Protocol: protocolVersion, Channel: p.conf.Channel, Account: p.conf.Account, MediaDir: filepath.Join(p.dir.Path(), p.media())})
 	var work sync.WaitGroup
 	var once sync.Once
 	var why error
@@ -143,31 +110,39 @@ func (p *process) Run(ctx context.Context, a *Account) error {
 		})
 	}
 	work.Go(func() { // the writer: a child that reads nothing blocks only this
-		for {
+		if out.copy(c.stdin, done) != nil {
 			select {
-			case line := <-out:
-				if _, err := c.stdin.Write(line); err != nil {
-					end(fmt.Errorf("the program takes nothing more: %w", err))
-					return
-				}
+			case <-c.exited: // which the reader has to tell, after what it said last
+			case <-time.After(time.Second):
+				end(errors.New("the program takes nothing more"))
 			case <-done:
-				return
 			}
 		}
 	})
 	alive := make(chan struct{}, 1)
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
-	work.Go(func() { end(p.read(inner, c, a, alive)) })
+	work.Go(func() { end(a.contained(func() error { return p.read(inner, c, a, alive) })) })
 	work.Go(func() { p.watch(done, alive, end) })
-	p.say(&gatewayLine{Type: "hello", Protocol: protocolVersion, Channel: p.conf.Channel, Account: p.conf.Account, MediaDir: filepath.Join(p.dir.Path(), media)})
+	work.Go(func() {
+		select {
+		case <-c.exited:
+			select {
+			case <-time.After(time.Second): // something else holds its stdout
+				end(errExited)
+			case <-done:
+			}
+		case <-done:
+		}
+	})
 	select {
 	case <-done:
 	case <-ctx.Done():
-		p.say(&gatewayLine{Type: "stop"})
-		select {
-		case <-done: // its stdout has ended
-		case <-time.After(stopTime):
+		if p.say(&gatewayLine{Type: "stop"}) {
+			select {
+			case <-done: // its stdout has ended
+			case <-time.After(stopTime):
+			}
 		}
 		end(context.Cause(ctx))
 	}
@@ -179,23 +154,44 @@ func (p *process) Run(ctx context.Context, a *Account) error {
 		delete(p.waits, id)
 	}
 	p.mu.Unlock()
+	a.down(StateConnecting, "", 0) // nothing can be sent now
 	c.stdin.Close()
-	if ctx.Err() == nil {
+	if ctx.Err() == nil && why != errExited {
 		c.kill()
 	}
-	gone := time.AfterFunc(time.Second, c.kill)
-	err = c.cmd.Wait()
-	gone.Stop()
-	c.kill() // what it left behind in its group
+	select {
+	case <-c.exited:
+	case <-time.After(time.Second):
+		c.kill()
+		<-c.exited
+	}
 	c.stdout.Close()
 	work.Wait()
-	if _, understood := faultOf(why); ctx.Err() == nil && err != nil && why == errExited && !understood {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			return fmt.Errorf("the program ended: %s", exit)
-		}
+	if ctx.Err() == nil && why == errExited {
+		return p.ended(c.err)
 	}
 	return why
+}
+
+// unusable is a program's exit code when it cannot work as it was started.
+const unusable = 2
+
+// ended is what the end of a program means that did nothing wrong: one that said
+// that only an operator gets it on, or that it cannot work, is not started again.
+func (p *process) ended(err error) error {
+	p.mu.Lock()
+	closed := p.closed
+	p.mu.Unlock()
+	var exit *exec.ExitError
+	switch {
+	case closed != "":
+		return final("%s", closed)
+	case !errors.As(err, &exit):
+		return errExited
+	case exit.ExitCode() == unusable:
+		return final("the program cannot work as it is: %s", exit)
+	}
+	return fmt.Errorf("the program ended: %s", exit)
 }
 
 var errExited = errors.New("the program ended")
@@ -219,6 +215,10 @@ func (p *process) watch(done, alive <-chan struct{}, end func(error)) {
 		case <-alive:
 			missed = 0
 		case <-tick.C:
+			if p.full.Load() {
+				missed = 0 // its answer may stand behind what waits
+				continue
+			}
 			if missed++; missed > 2 {
 				end(fmt.Errorf("no answer to pings for %v", 2*pingEvery))
 				return
@@ -230,20 +230,12 @@ func (p *process) watch(done, alive <-chan struct{}, end func(error)) {
 	}
 }
 
-// say queues a line for the child. One that takes nothing is ended by watch.
+// say queues a line for the child, unless it leaves too much unread: then watch
+// ends it.
 func (p *process) say(l *gatewayLine) bool {
-	raw, err := json.Marshal(l)
-	if err != nil || len(raw) >= maxLine {
-		return false
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	select {
-	case p.out <- append(raw, '\n'): // never, while it is nil
-		return true
-	default:
-		return false
-	}
+	return p.out.put(l)
 }
 
 // read takes the child's lines until one is wrong or there are no more.
@@ -286,203 +278,6 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 			return nil, errExited
 		}
 	}
-}
-
-// take acts on one line.
-func (p *process) take(ctx context.Context, a *Account, l *childLine) error {
-	switch l.Type {
-	case "hello":
-		if l.Protocol != protocolVersion {
-			return final("the program speaks protocol %d, this gateway %d", l.Protocol, protocolVersion)
-		}
-		p.mu.Lock()
-		p.ready, p.login = true, slices.Contains(l.Features, "login")
-		p.mu.Unlock()
-		if !slices.Contains(l.Features, "login") {
-			a.Alive("") // what need not be linked is open
-		}
-	case "state":
-		return p.state(a, l)
-	case "qr":
-		a.State(StateNotLinked, clipText(l.Text, 4096))
-	case "inbound":
-		return p.inbound(ctx, a, l)
-	case "sent", "failed":
-		p.mu.Lock()
-		w := p.waits[l.ID]
-		delete(p.waits, l.ID)
-		p.mu.Unlock()
-		if w == nil {
-			return fmt.Errorf("the program answered to %q, which nobody asked", plain(l.ID, 64))
-		}
-		w <- *l
-	case "pong":
-		if s := a.Status(); s.State == StateOpen {
-			a.Alive("")
-		}
-	case "receipt":
-		if l.Status == "error" {
-			p.log.Warn("message not delivered", "err", plain(l.Message, 300))
-		}
-	case "log":
-		p.log.Info("channel program", "err", plain(l.Message, 1000))
-	default:
-		return fmt.Errorf("the program wrote a line of the unknown type %q", plain(l.Type, 64))
-	}
-	return nil
-}
-
-func (p *process) state(a *Account, l *childLine) error {
-	why := plain(cmp.Or(l.Reason, l.State), 300)
-	if l.Code != nil {
-		why += fmt.Sprintf(" (%s)", plain(fmt.Sprint(l.Code), 32))
-	}
-	switch {
-	case l.Terminal:
-		return &Fault{Err: errors.New(why), Final: true}
-	case l.State == "open":
-		a.Alive(plain(l.Self, maxIDs))
-	case l.State == "not-linked":
-		a.State(StateNotLinked, "")
-	case l.State == "connecting", l.State == "closed", l.State == "stopped":
-		a.down(l.State, why)
-	default:
-		return fmt.Errorf("the program told the unknown state %q", plain(l.State, 64))
-	}
-	return nil
-}
-
-// inbound passes on a message, and tells the child once it is durable.
-func (p *process) inbound(ctx context.Context, a *Account, l *childLine) error {
-	for _, id := range []string{l.ID, l.From, l.Chat} {
-		if id == "" || len(id) > maxIDs || strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-			return errors.New("the program passed on a message without an id, a sender or a chat")
-		}
-	}
-	m := Inbound{
-		ID: l.Chat + " " + l.ID, From: l.From, Chat: l.Chat, Group: l.Group, Name: plain(l.Name, 64), Text: l.Text,
-		Message: l.ID, Mentioned: l.Mentioned, Edited: l.Edited, Forwarded: l.Forwarded,
-	}
-	if l.ReplyTo != nil {
-		m.Quote = l.ReplyTo.Text
-	}
-	for _, f := range l.Media[:min(len(l.Media), 16)] {
-		name := filepath.Base(f.Path)
-		data, err := p.dir.ReadFile(p.home()+"/media/"+name, int64(p.conf.MediaMaxMb)<<20)
-		if err != nil {
-			m.Text = strings.TrimSpace(fmt.Sprintf("%s\n\n[%s, %s was not read]", m.Text, plain(cmp.Or(f.Name, name), 128), plain(f.MIME, 64)))
-			p.log.Warn("file not read", "err", err)
-			continue
-		}
-		p.dir.Remove(p.home() + "/media/" + name)
-		m.Files = append(m.Files, File{Name: plain(cmp.Or(f.Name, name), 128), MIME: plain(f.MIME, 64), Data: data})
-	}
-	if m.Text == "" && len(m.Files) == 0 {
-		p.say(&gatewayLine{Type: "ack", Seq: l.Seq})
-		return nil
-	}
-	if err := a.Receive(ctx, 0, m); err != nil {
-		return err
-	}
-	p.say(&gatewayLine{Type: "ack", Seq: l.Seq})
-	return nil
-}
-
-// Send has the child send, and waits for its word.
-func (p *process) Send(ctx context.Context, out Outbound) (Sent, error) {
-	p.mu.Lock()
-	p.next++
-	id := fmt.Sprintf("s%d", p.next)
-	w := make(chan childLine, 1)
-	p.waits[id] = w
-	ready := p.ready && p.out != nil
-	p.mu.Unlock()
-	defer func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		delete(p.waits, id)
-	}()
-	l := &gatewayLine{Type: "send", ID: id, To: out.To, Text: out.Text, ReplyTo: out.ReplyTo}
-	for i, f := range out.Files {
-		name := fmt.Sprintf("%s/media/out-%s-%d%s", p.home(), id, i, filepath.Ext(filepath.Base(f.Name)))
-		if err := p.dir.WriteFile(name, f.Data); err != nil {
-			return Sent{}, &Fault{Err: err}
-		}
-		defer p.dir.Remove(name)
-		l.Media = append(l.Media, childFile{Path: filepath.Join(p.dir.Path(), name), MIME: f.MIME, Name: f.Name})
-	}
-	if !ready || !p.say(l) {
-		return Sent{}, &Fault{Err: errors.New("the program does not run or takes nothing"), Wait: 2 * time.Second}
-	}
-	select {
-	case l, ok := <-w:
-		switch {
-		case !ok:
-			return Sent{}, errors.New("the program ended while it was sending")
-		case l.Type == "sent":
-			return Sent{MessageID: plain(l.MessageID, maxIDs)}, nil
-		}
-		f := &Fault{Err: errors.New(plain(cmp.Or(l.Message, fmt.Sprint(l.Code)), 300)), Wait: time.Duration(l.RetryAfterMs) * time.Millisecond}
-		switch l.Code {
-		case "NOT_LINKED":
-			f.Code, f.Wait = "NOT_LINKED", time.Minute
-		case "RETRY", "RATE":
-			f.Wait = min(max(f.Wait, 2*time.Second), time.Hour)
-		default:
-			f.Final = true
-		}
-		return Sent{}, f
-	case <-ctx.Done():
-		return Sent{}, fmt.Errorf("no word of the program: %w", context.Cause(ctx))
-	}
-}
-
-// logout has a child that links itself unlink.
-func (p *process) logout() error {
-	p.mu.Lock()
-	ok := p.login && p.out != nil
-	p.mu.Unlock()
-	if !ok || !p.say(&gatewayLine{Type: "logout"}) {
-		return fmt.Errorf("%w: the program does not run, or is not one that links", ErrNotLinked)
-	}
-	return nil
-}
-
-// Typing is told to the child, best effort.
-func (p *process) Typing(ctx context.Context, m Inbound) {
-	on := true
-	p.say(&gatewayLine{Type: "typing", To: m.Chat, On: &on})
-}
-
-// childLog takes what a child writes to stderr: lines of bounded length and
-// number go to the log, the rest is dropped.
-type childLog struct {
-	log  *slog.Logger
-	mu   sync.Mutex
-	line []byte
-	from time.Time
-	n    int
-}
-
-func (c *childLog) Write(b []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, ch := range b {
-		if ch != '\n' {
-			if len(c.line) < 1000 {
-				c.line = append(c.line, ch)
-			}
-			continue
-		}
-		if now := time.Now(); now.Sub(c.from) > time.Minute {
-			c.from, c.n = now, 0
-		}
-		if c.n++; c.n <= 60 && len(c.line) > 0 {
-			c.log.Warn("channel program", "err", plain(strings.ToValidUTF8(string(c.line), "�"), 1000))
-		}
-		c.line = c.line[:0]
-	}
-	return len(b), nil
 }
 
 func clipText(s string, limit int) string { return strings.ToValidUTF8(s[:min(len(s), limit)], "") }

@@ -26,6 +26,7 @@ const (
 	callTime      = 30 * time.Second
 	telegramLimit = 4096    // UTF-16 units of a message, after its entities were parsed
 	maxAnswer     = 8 << 20 // bytes of one answer of the API
+	maxBatch      = 8 << 20 // bytes of messages that are kept at a time
 )
 
 // telegram is a bot, over the Bot API (core.telegram.org/bots/api).
@@ -190,6 +191,7 @@ func (t *telegram) Run(ctx context.Context, a *Account) error {
 		a.Alive("")
 		t.turf.held(time.Now())
 		var list []Inbound
+		held := 0
 		for _, raw := range updates {
 			var u tgUpdate
 			if err := json.Unmarshal(raw, &u); err != nil {
@@ -204,6 +206,13 @@ func (t *telegram) Run(ctx context.Context, a *Account) error {
 			offset = max(offset, u.ID+1)
 			if m, ok := t.take(ctx, a, &u, 0); ok {
 				list = append(list, m)
+				held += m.weight()
+			}
+			if held > maxBatch && ctx.Err() == nil { // a hundred updates may have a hundred files
+				if err := a.Receive(ctx, offset, list...); err != nil {
+					return err
+				}
+				list, held = nil, 0
 			}
 		}
 		if ctx.Err() != nil {

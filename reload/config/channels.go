@@ -12,14 +12,14 @@ import (
 // Channel is one chat network, with one account or several. What an account
 // leaves out comes from here.
 type Channel struct {
-	Kind           string             `key:"kind" oneof:"telegram,process" reload:"hot" doc:"What connects it: telegram, or a program that speaks the child protocol."`
+	Kind           string             `key:"kind" oneof:"telegram,whatsapp,process" reload:"hot" doc:"What connects it: telegram, whatsapp, or a program that speaks the child protocol. The channels of the first two names are of that kind."`
 	Enabled        bool               `key:"enabled" default:"true" reload:"hot" doc:"Connect it."`
 	Command        []string           `key:"command" reload:"hot" doc:"The program of kind process and its arguments; an absolute path, no shell."`
 	BotToken       Secret             `key:"botToken" reload:"hot" doc:"The Telegram bot's token, never shown or logged."`
 	APIRoot        string             `key:"apiRoot" default:"https://api.telegram.org" reload:"hot" doc:"Root of the Bot API: https, or a loopback address."`
 	Network        ChannelNetwork     `key:"network"`
 	DMPolicy       string             `key:"dmPolicy" default:"pairing" oneof:"pairing,allowlist,open,disabled" reload:"hot" doc:"Who may write directly: with pairing strangers get a code for openclaw pairing approve, and reach no model."`
-	AllowFrom      []string           `key:"allowFrom" reload:"hot" doc:"Ids of those who may write: numbers at Telegram, never names; * is anybody. An empty list is nobody."`
+	AllowFrom      []string           `key:"allowFrom" reload:"hot" doc:"Ids of those who may write: numbers at Telegram, phone numbers or JIDs at WhatsApp, never names; * is anybody. An empty list is nobody."`
 	GroupPolicy    string             `key:"groupPolicy" default:"allowlist" oneof:"open,allowlist,disabled" reload:"hot" doc:"Who may write in groups: with allowlist those of groupAllowFrom, at Telegram in those of groups; disabled closes all of them."`
 	GroupAllowFrom []string           `key:"groupAllowFrom" reload:"hot" doc:"Ids of those who may write in groups; allowFrom when absent."`
 	Groups         map[string]Group   `key:"groups"`
@@ -29,6 +29,7 @@ type Channel struct {
 	WebhookURL     string             `key:"webhookUrl" reload:"hot" doc:"Where Telegram posts updates, https, in place of polling: the address of a proxy that passes webhookPath on to this gateway."`
 	WebhookSecret  Secret             `key:"webhookSecret" reload:"hot" doc:"What Telegram proves itself by: 16 to 256 letters, digits, _ and -."`
 	WebhookPath    string             `key:"webhookPath" default:"/telegram-webhook" reload:"hot" doc:"The path of the base port at which updates are taken."`
+	ReadReceipts   bool               `key:"sendReadReceipts" default:"true" reload:"hot" doc:"Tell WhatsApp that a message was read, once it was let in."`
 	Accounts       map[string]Account `key:"accounts"`
 }
 
@@ -50,6 +51,7 @@ type Account struct {
 	WebhookURL     string            `key:"webhookUrl" reload:"hot" doc:"Where Telegram posts updates."`
 	WebhookSecret  Secret            `key:"webhookSecret" reload:"hot" doc:"What Telegram proves itself by."`
 	WebhookPath    string            `key:"webhookPath" reload:"hot" doc:"The path at which updates are taken."`
+	ReadReceipts   bool              `key:"sendReadReceipts" default:"true" reload:"hot" doc:"Tell WhatsApp that a message was read, if the channel's says so too."`
 }
 
 // Streaming is how much of an answer is shown before it is whole.
@@ -105,6 +107,7 @@ type ChannelAccount struct {
 	Streaming                 string
 	WebhookURL, WebhookPath   string
 	WebhookSecret             Secret
+	ReadReceipts              bool
 }
 
 // ChannelAccounts are the accounts that are to be connected, in order.
@@ -124,9 +127,10 @@ func (ch Channel) resolve(name string) (out []ChannelAccount) {
 		Channel: name, Account: DefaultAccount, Kind: ch.Kind, Command: ch.Command, BotToken: ch.BotToken, APIRoot: ch.APIRoot, Network: ch.Network,
 		DMPolicy: ch.DMPolicy, GroupPolicy: ch.GroupPolicy, AllowFrom: ch.AllowFrom, GroupAllowFrom: ch.GroupAllowFrom, Groups: ch.Groups, Direct: ch.Direct, MediaMaxMb: ch.MediaMaxMb, Streaming: ch.Streaming.Mode,
 		WebhookURL: ch.WebhookURL, WebhookSecret: ch.WebhookSecret, WebhookPath: ch.WebhookPath,
+		ReadReceipts: ch.ReadReceipts,
 	}
-	if base.Kind == "" && name == "telegram" {
-		base.Kind = "telegram"
+	if base.Kind == "" && network(name) {
+		base.Kind = name
 	}
 	if _, named := ch.Accounts[DefaultAccount]; !named && (len(ch.Accounts) == 0 || !ch.BotToken.IsZero()) {
 		out = append(out, base)
@@ -173,6 +177,7 @@ func (ch Channel) resolve(name string) (out []ChannelAccount) {
 		if a.MediaMaxMb != 0 {
 			r.MediaMaxMb = a.MediaMaxMb
 		}
+		r.ReadReceipts = r.ReadReceipts && a.ReadReceipts
 		out = append(out, r)
 	}
 	return out
@@ -202,7 +207,7 @@ func (c *Config) AgentFor(channel, account string, group bool, peer string) stri
 			continue
 		}
 		if m.Peer.ID != "" {
-			if m.Peer.ID != peer || (m.Peer.Kind == "group" || m.Peer.Kind == "channel") != group {
+			if PeerID(channel, m.Peer.ID) != peer || (m.Peer.Kind == "group" || m.Peer.Kind == "channel") != group {
 				continue
 			}
 			rank += 2
@@ -223,11 +228,11 @@ func (b *binder) checkChannels(c *Config) {
 			b.problem(path, b.at[path], "must be "+idRule)
 			continue
 		}
-		if name == "telegram" && ch.Kind == "process" || name != "telegram" && ch.Kind == "telegram" {
-			b.problem(joinKey(path, "kind"), b.at[joinKey(path, "kind")], "the channel telegram, and no other, is of kind telegram")
+		if ch.Kind != "" && ch.Kind != name && (network(name) || network(ch.Kind)) {
+			b.problem(joinKey(path, "kind"), b.at[joinKey(path, "kind")], "the channels telegram and whatsapp, and no others, are of the kinds of these names")
 			continue
 		}
-		if name != "telegram" && ch.Kind == "" {
+		if !network(name) && ch.Kind == "" {
 			continue // which has been told
 		}
 		for id := range ch.Accounts {
@@ -270,7 +275,10 @@ func (b *binder) checkChannels(c *Config) {
 // accountProblem is what is wrong with an account, and its key; tokens are
 // whose bots, and doors for updates, are taken.
 func accountProblem(a *ChannelAccount, tokens map[string]string) (key, msg string) {
-	if a.Kind == "process" {
+	switch a.Kind {
+	case whatsapp:
+		return "", ""
+	case "process":
 		if len(a.Command) == 0 || !strings.HasPrefix(a.Command[0], "/") {
 			return "command", "must be the program, by its absolute path, and its arguments"
 		}

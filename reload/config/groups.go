@@ -66,9 +66,12 @@ func (a *ChannelAccount) In(chat, topic string) (t Topic, known bool) {
 
 // With is what the configuration says of a person, if anything.
 func (a *ChannelAccount) With(person string) (d Direct, known bool) {
-	if d, known = a.Direct[person]; !known {
-		d, known = a.Direct[anybody]
+	for id, own := range a.Direct {
+		if PeerID(a.Channel, id) == person {
+			return own, true
+		}
 	}
+	d, known = a.Direct[anybody]
 	return d, known
 }
 
@@ -151,6 +154,13 @@ func (b *binder) near(section, key string) *Node {
 // sender is an id of a list of who may write. OpenClaw's prefixes go; what is
 // nobody's id is told.
 func (b *binder) sender(path string, n *Node, id string) string {
+	if strings.HasPrefix(path, "channels."+whatsapp+".") {
+		jid, ok := whatsappID(strings.TrimSpace(id))
+		if !ok && id != anybody {
+			b.warn(path, n, fmt.Sprintf("%q is nobody: who may write is named by the phone number with its country (+49…) or the JID, which openclaw pairing list shows", id))
+		}
+		return jid
+	}
 	if !strings.HasPrefix(path, "channels.telegram.") {
 		return id
 	}

@@ -35,8 +35,8 @@ var elsewhere = [...]struct{ section, keys string }{
 	{"models.providers.*", "auth authHeader contextTokens contextWindow injectNumCtxForOpenAICompat localService maxTokens params region request timeoutSeconds"},
 	{"models.providers.*.models[]", "api baseUrl compat contextTokens headers mediaInput metadataSource params thinkingLevelMap"},
 	{"models.providers.*.models[].cost", "tieredPricing"},
-	{"channels.*", channelElsewhere},
-	{"channels.*.accounts.*", channelElsewhere},
+	{"channels.*", channelElsewhere + whatsappElsewhere},
+	{"channels.*.accounts.*", channelElsewhere + whatsappElsewhere},
 	{"channels.*.streaming", "block chunkMode nativeTransport preview progress"},
 	{"channels.*.accounts.*.streaming", "block chunkMode nativeTransport preview progress"},
 	{"channels.*.network", "autoSelectFamily dnsResultOrder"},
@@ -98,7 +98,7 @@ func (b *binder) tolerated(path, section string, m *Member) bool {
 // toleratedElement is tolerated for an element of a map: a channel of the wider
 // product's, which says of itself no kind that is ours.
 func (b *binder) toleratedElement(path, pattern string, m *Member) bool {
-	if pattern != "channels" || m.Key == "telegram" || m.Value.Get("kind") != nil {
+	if pattern != "channels" || network(m.Key) || m.Value.Get("kind") != nil {
 		return false
 	}
 	if m.Key == "defaults" {

@@ -355,19 +355,28 @@ async function transmit(m) {
     if (current.state !== "open") throw new Refusal("RETRY", `not connected: ${current.reason ?? current.state}`, current.retryInMs || 5000);
     // The same for the same send: a repeat after a doubt is one message to the recipient.
     messageId = "3EB0" + hash(salt, JSON.stringify([m.id, jid, i])).slice(0, 18).toUpperCase();
-    await deliver(jid, part, messageId, i === 0 ? quoted : undefined);
+    try {
+      await deliver(jid, part, messageId, i === 0 ? quoted : undefined);
+    } catch (e) {
+      m.begun ||= codeOf(e) === "RETRY"; // it may have been written
+      throw e;
+    }
+    m.begun = true;
   }
   return messageId;
 }
 
+const codeOf = (e) => (e instanceof Refusal ? e.code : e instanceof TypeError || [400, 404, 406].includes(e?.output?.statusCode) ? "PERMANENT" : "RETRY");
+
 function send(m) {
-  const failed = (code, e) => say({ type: "failed", id: m.id, code, message: firstLine(e), retryAfterMs: e.retryAfterMs });
+  const failed = (code, e) => say({ type: "failed", id: m.id, code, message: firstLine(e), retryAfterMs: e.retryAfterMs, begun: m.begun || undefined });
   if (typeof m.id !== "string" || !m.id || m.id.length > 128) return log("warn", "a send without a usable id is ignored");
   if (pending >= MAX_SENDS) return failed("RATE", { message: "too many messages are waiting", retryAfterMs: 5000 });
   pending++;
+  m.begun = false; // whether something of it may have arrived
   sends = sends.then(() => transmit(m)).then(
     (messageId) => say({ type: "sent", id: m.id, messageId }),
-    (e) => failed(e instanceof Refusal ? e.code : e instanceof TypeError || [400, 404, 406].includes(e?.output?.statusCode) ? "PERMANENT" : "RETRY", e),
+    (e) => failed(codeOf(e), e),
   ).finally(() => pending--);
 }
 
@@ -471,6 +480,7 @@ async function pass(n, { key, name, timestamp, message }) {
   const { content, edited, kind } = unwrap(wa.proto.Message.decode(message));
   const group = key.remoteJid.endsWith("@g.us");
   const from = await (group ? person(key.participantAlt, key.participant) : person(key.remoteJidAlt, key.remoteJid));
+  if (!from) return acknowledge(n); // nobody who could be answered
   const context = Object.values(content).find((part) => part?.contextInfo)?.contextInfo;
   let text = words(content, kind), media, replyTo;
   try {

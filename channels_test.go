@@ -30,6 +30,8 @@ type botAPI struct {
 	to      map[string]int // the same with their chats, as CHAT: TEXT
 	closed  map[string]bool
 	edited  []string // texts that took the place of others
+	webhook string
+	secret  string // that goes with it
 	wake    chan struct{}
 }
 
@@ -84,6 +86,8 @@ func (b *botAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Limit  int    `json:"limit"`
 		Text   string `json:"text"`
 		Chat   any    `json:"chat_id"`
+		URL    string `json:"url"`
+		Secret string `json:"secret_token"`
 	}
 	json.NewDecoder(r.Body).Decode(&in)
 	switch strings.TrimPrefix(r.URL.Path, "/bot"+b.token+"/") {
@@ -133,6 +137,15 @@ func (b *botAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		b.edited = append(b.edited, in.Text)
 		b.mu.Unlock()
 		io.WriteString(w, `{"ok":true,"result":true}`)
+	case "setWebhook", "deleteWebhook":
+		b.mu.Lock()
+		b.webhook, b.secret = in.URL, in.Secret
+		b.mu.Unlock()
+		io.WriteString(w, `{"ok":true,"result":true}`)
+	case "getWebhookInfo":
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		fmt.Fprintf(w, `{"ok":true,"result":{"url":%q}}`, b.webhook)
 	case "sendChatAction":
 		io.WriteString(w, `{"ok":true,"result":true}`)
 	default:

@@ -23,7 +23,9 @@ func (r *rig) furnishChannels() {
 		}
 	}
 	telegram := bot(0)
-	telegram["allowFrom"], telegram["accounts"] = []any{7}, object{"fake": bot(1)}
+	second := bot(1)
+	second["webhookPath"] = "/hooks/second" // two bots do not share a door
+	telegram["allowFrom"], telegram["accounts"] = []any{7}, object{"fake": second}
 	r.set("agents.list", []any{object{"id": "main"}, object{"id": "second", "systemPrompt": "I am second."}})
 	r.set("bindings", []any{bound("main", object{"accountId": "*"})})
 	r.set("channels", object{"telegram": telegram, "fake": object{"kind": "process", "command": selfIs("one"), "accounts": object{"fake": object{}}}})
@@ -135,6 +137,53 @@ func channelCases() (channels, accounts []keyCase) {
 			return nil
 		})
 		cases[len(cases)-1].base = "off"
+		// Posted to the gateway, with the secret, an update is heard.
+		hook := func(url, secret, path string) func(*rig) error {
+			return func(r *rig) error {
+				for key, value := range map[string]string{"webhookUrl": url, "webhookSecret": secret} {
+					if old := r.set(at+key, value); old != value {
+						defer func() { r.set(at+key, old); r.apply(at + key) }()
+						r.apply(at + key)
+					}
+				}
+				b := r.bots[i]
+				r.eventuallyAccount("telegram", name, func(s *wire.ChannelAccount) bool { return s != nil && s.Connected })
+				eventually(r.t, patience, func() error {
+					b.mu.Lock()
+					defer b.mu.Unlock()
+					if b.webhook != url || b.secret != secret {
+						return fmt.Errorf("the webhook is %q, %q", b.webhook, b.secret)
+					}
+					return nil
+				})
+				text := r.unique()
+				b.mu.Lock()
+				id := b.next
+				b.next++
+				b.mu.Unlock()
+				for _, try := range []struct {
+					path, secret string
+					status       int
+				}{{path, secret + "x", 401}, {path, "", 401}, {path + "x", secret, 404}, {path, secret, 200}} {
+					update := fmt.Sprintf(`{"update_id":%d,%s}`, id, said(7, false, text, ""))
+					a, err := r.http("POST", try.path, update, "Authorization: ", "X-Telegram-Bot-Api-Secret-Token: "+try.secret)
+					if err == nil && a.status != try.status {
+						err = fmt.Errorf("%v: %d %s", try, a.status, a.body)
+					}
+					if err != nil {
+						return err
+					}
+				}
+				r.asks(text)
+				return nil
+			}
+		}
+		const url, secret = "https://bot.example/hook", "secret-of-a-webhook"
+		path := []string{"/telegram-webhook", "/hooks/second"}[i]
+		in("webhookUrl", url, hook(url, secret, path))
+		in("webhookSecret", "another-secret-of-it", hook(url, "another-secret-of-it", path))
+		cases[len(cases)-1].base = secret
+		in("webhookPath", "/hooks/tg", hook(url, secret, "/hooks/tg"))
 		for i := range cases { // the mention of a topic is the group's where the topic leaves it out
 			if c := &cases[i]; strings.HasSuffix(c.key, "groups.*.requireMention") {
 				c.told = []string{c.at, strings.Replace(c.at, ".requireMention", ".topics.5.requireMention", 1)}

@@ -67,6 +67,9 @@ func (g *Gateway) find(cfg *config.Config, path string) *route {
 			return rt
 		}
 	}
+	if webhookAt(cfg, path) {
+		return &webhookRoute
+	}
 	return nil
 }
 

@@ -148,6 +148,13 @@ func (a *Account) Alive(self string) {
 	a.changedLocked("channel up", "peer", s.Self)
 }
 
+// trouble notes what is wrong while the network answers.
+func (a *Account) trouble(why string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.status.LastError, a.status.LastErrorAt = why, time.Now()
+}
+
 // State notes a state that is neither open nor a failure, with a code to scan
 // where there is one.
 func (a *Account) State(state, qr string) {

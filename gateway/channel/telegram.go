@@ -36,6 +36,8 @@ type telegram struct {
 	transport *transport
 	me        atomic.Pointer[tgUser]
 	turf      turf
+
+	webhookURL, webhookSecret string // empty: it polls
 }
 
 func newTelegram(c *config.ChannelAccount, dial func(ctx context.Context, network, addr string) (net.Conn, error)) (*telegram, error) {
@@ -44,7 +46,7 @@ func newTelegram(c *config.ChannelAccount, dial func(ctx context.Context, networ
 	}
 	return &telegram{
 		root: strings.TrimRight(c.APIRoot, "/"), token: c.BotToken.Reveal(), maxFile: int64(c.MediaMaxMb) << 20,
-		transport: newTransport(c.Network.Family, dial),
+		transport: newTransport(c.Network.Family, dial), webhookURL: c.WebhookURL, webhookSecret: c.WebhookSecret.Reveal(),
 	}, nil
 }
 
@@ -165,6 +167,9 @@ func (t *telegram) Run(ctx context.Context, a *Account) error {
 	}
 	t.me.Store(me)
 	a.Alive("@" + me.Username)
+	if t.webhookURL != "" {
+		return t.runWebhook(ctx, a)
+	}
 	for offset := a.Offset(); ; {
 		var updates []json.RawMessage
 		err := t.call(ctx, pollTime+pollMargin, "getUpdates", map[string]any{
@@ -197,13 +202,7 @@ func (t *telegram) Run(ctx context.Context, a *Account) error {
 				continue
 			}
 			offset = max(offset, u.ID+1)
-			if m := u.Message; m != nil && m.MigrateTo != 0 {
-				a.log.Warn("group has a new id, by which groups must name it", "channel", a.name(), "old", m.Chat.ID, "new", m.MigrateTo)
-			}
-			if m, ok := t.inbound(&u); ok {
-				if judge(&a.conf, &m, func(id string) bool { return a.pairing.allowed(a.conf.Account, id) }) == admitted {
-					t.fetch(ctx, &m, u.Message)
-				}
+			if m, ok := t.take(ctx, a, &u, 0); ok {
 				list = append(list, m)
 				held += m.weight()
 			}
@@ -221,6 +220,24 @@ func (t *telegram) Run(ctx context.Context, a *Account) error {
 			return err
 		}
 	}
+}
+
+// take makes a message of an update, with its files if it is let in; what they
+// may take, of which 0 is no bound of its own.
+func (t *telegram) take(ctx context.Context, a *Account, u *tgUpdate, limit time.Duration) (Inbound, bool) {
+	if m := u.Message; m != nil && m.MigrateTo != 0 {
+		a.log.Warn("group has a new id, by which groups must name it", "channel", a.name(), "old", m.Chat.ID, "new", m.MigrateTo)
+	}
+	in, ok := t.inbound(u)
+	if ok && judge(&a.conf, &in, func(id string) bool { return a.pairing.allowed(a.conf.Account, id) }) == admitted {
+		if limit > 0 {
+			limited, cancel := context.WithTimeout(ctx, limit)
+			defer cancel()
+			ctx = limited
+		}
+		t.fetch(ctx, &in, u.Message)
+	}
+	return in, ok
 }
 
 // fault says what an error means for the connection.

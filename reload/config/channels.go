@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 )
@@ -26,6 +27,9 @@ type Channel struct {
 	MediaMaxMb     int                `key:"mediaMaxMb" default:"5" min:"1" max:"20" reload:"hot" doc:"Megabytes of one file that is taken in."`
 	Streaming      Streaming          `key:"streaming"`
 	ReadReceipts   bool               `key:"sendReadReceipts" default:"true" reload:"hot" doc:"Tell WhatsApp that a message was read, once it was let in."`
+	WebhookURL     string             `key:"webhookUrl" reload:"hot" doc:"Where Telegram posts updates, https, in place of polling: the address of a proxy that passes webhookPath on to this gateway."`
+	WebhookSecret  Secret             `key:"webhookSecret" reload:"hot" doc:"What Telegram proves itself by: 16 to 256 letters, digits, _ and -."`
+	WebhookPath    string             `key:"webhookPath" default:"/telegram-webhook" reload:"hot" doc:"The path of the base port at which updates are taken."`
 	Accounts       map[string]Account `key:"accounts"`
 }
 
@@ -45,6 +49,9 @@ type Account struct {
 	MediaMaxMb     int               `key:"mediaMaxMb" min:"0" max:"20" reload:"hot" doc:"Megabytes of one file that is taken in; 0 is the channel's."`
 	Streaming      AccountStreaming  `key:"streaming"`
 	ReadReceipts   bool              `key:"sendReadReceipts" default:"true" reload:"hot" doc:"Tell WhatsApp that a message was read, if the channel's says so too."`
+	WebhookURL     string            `key:"webhookUrl" reload:"hot" doc:"Where Telegram posts updates."`
+	WebhookSecret  Secret            `key:"webhookSecret" reload:"hot" doc:"What Telegram proves itself by."`
+	WebhookPath    string            `key:"webhookPath" reload:"hot" doc:"The path at which updates are taken."`
 }
 
 // Streaming is how much of an answer is shown before it is whole.
@@ -99,6 +106,8 @@ type ChannelAccount struct {
 	MediaMaxMb                int
 	Streaming                 string
 	ReadReceipts              bool
+	WebhookURL, WebhookPath   string
+	WebhookSecret             Secret
 }
 
 // ChannelAccounts are the accounts that are to be connected, in order.
@@ -118,6 +127,7 @@ func (ch Channel) resolve(name string) (out []ChannelAccount) {
 		Channel: name, Account: DefaultAccount, Kind: ch.Kind, Command: ch.Command, BotToken: ch.BotToken, APIRoot: ch.APIRoot, Network: ch.Network,
 		DMPolicy: ch.DMPolicy, GroupPolicy: ch.GroupPolicy, AllowFrom: ch.AllowFrom, GroupAllowFrom: ch.GroupAllowFrom, Groups: ch.Groups, Direct: ch.Direct, MediaMaxMb: ch.MediaMaxMb, Streaming: ch.Streaming.Mode,
 		ReadReceipts: ch.ReadReceipts,
+		WebhookURL:   ch.WebhookURL, WebhookSecret: ch.WebhookSecret, WebhookPath: ch.WebhookPath,
 	}
 	if base.Kind == "" && network(name) {
 		base.Kind = name
@@ -137,6 +147,9 @@ func (ch Channel) resolve(name string) (out []ChannelAccount) {
 		if !a.BotToken.IsZero() {
 			r.BotToken = a.BotToken
 		}
+		if !a.WebhookSecret.IsZero() {
+			r.WebhookSecret = a.WebhookSecret
+		}
 		if a.AllowFrom != nil {
 			r.AllowFrom = a.AllowFrom
 		}
@@ -155,7 +168,8 @@ func (ch Channel) resolve(name string) (out []ChannelAccount) {
 		for _, w := range []struct {
 			to   *string
 			from string
-		}{{&r.APIRoot, a.APIRoot}, {&r.Network.Family, a.Network.Family}, {&r.DMPolicy, a.DMPolicy}, {&r.GroupPolicy, a.GroupPolicy}, {&r.Streaming, a.Streaming.Mode}} {
+		}{{&r.APIRoot, a.APIRoot}, {&r.Network.Family, a.Network.Family}, {&r.DMPolicy, a.DMPolicy}, {&r.GroupPolicy, a.GroupPolicy}, {&r.Streaming, a.Streaming.Mode},
+			{&r.WebhookURL, a.WebhookURL}, {&r.WebhookPath, a.WebhookPath}} {
 			if w.from != "" {
 				*w.to = w.from
 			}
@@ -258,7 +272,8 @@ func (b *binder) checkChannels(c *Config) {
 	}
 }
 
-// accountProblem is what is wrong with an account, and its key; tokens are whose they are.
+// accountProblem is what is wrong with an account, and its key; tokens are
+// whose bots, and doors for updates, are taken.
 func accountProblem(a *ChannelAccount, tokens map[string]string) (key, msg string) {
 	switch a.Kind {
 	case whatsapp:
@@ -282,7 +297,43 @@ func accountProblem(a *ChannelAccount, tokens map[string]string) (key, msg strin
 		return "botToken", "is the same bot's as of account " + tokens[bot] + ", and only one may poll"
 	}
 	tokens[bot] = a.Account
-	return "apiRoot", apiRootProblem(a.APIRoot)
+	if msg := apiRootProblem(a.APIRoot); msg != "" {
+		return "apiRoot", msg
+	}
+	if key, msg = webhookProblem(a); msg == "" && a.WebhookURL != "" {
+		door := "webhook " + a.WebhookPath + " " + a.WebhookSecret.Reveal()
+		if tokens[door] != "" {
+			return "webhookPath", "and webhookSecret are those of account " + tokens[door] + ": whose an update is could not be told"
+		}
+		tokens[door] = a.Account
+	}
+	return key, msg
+}
+
+// webhookProblem is what is wrong with how updates are to be posted.
+func webhookProblem(a *ChannelAccount) (key, msg string) {
+	if a.WebhookURL == "" {
+		return "", ""
+	}
+	word := func(s string, more string) bool {
+		return !strings.ContainsFunc(s, func(r rune) bool {
+			return !('a' <= r|0x20 && r|0x20 <= 'z' || '0' <= r && r <= '9' || strings.ContainsRune(more, r))
+		})
+	}
+	u, err := url.Parse(a.WebhookURL)
+	secret := a.WebhookSecret.Reveal()
+	first, _, _ := strings.Cut(strings.TrimPrefix(a.WebhookPath, "/"), "/")
+	switch {
+	case err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != "":
+		return "webhookUrl", "must be https://HOST/PATH, which Telegram can reach"
+	case len(secret) < 16 || len(secret) > 256 || !word(secret, "_-"):
+		return "webhookSecret", "must be 16 to 256 letters, digits, _ and -, without which anybody could post updates"
+	case !strings.HasPrefix(a.WebhookPath, "/") || path.Clean(a.WebhookPath) != a.WebhookPath || !word(a.WebhookPath, "/_-."):
+		return "webhookPath", "must be a path of letters, digits, _, -, . and /"
+	case slices.Contains([]string{"", "v1", "tools", "health", "healthz", "ready", "readyz", "startupz", "metrics"}, first):
+		return "webhookPath", "is the gateway's own"
+	}
+	return "", ""
 }
 
 // apiRootProblem finds fault with where a bot's token would be sent to.

@@ -122,3 +122,30 @@ func TestStreaming(t *testing.T) {
 		}
 	}
 }
+
+// TestWebhookConfig: a door for updates has an address, a secret and a path of its own.
+func TestWebhookConfig(t *testing.T) {
+	const hook = `webhookUrl:'https://h/x',webhookSecret:'0123456789abcdef',`
+	for text, says := range map[string]string{
+		`webhookUrl:'http://h/x',webhookSecret:'0123456789abcdef'`:              "must be https",
+		`webhookUrl:'https://u:p@h/x',webhookSecret:'0123456789abcdef'`:         "must be https",
+		`webhookUrl:'https://h/x'`:                                              "without which anybody could post",
+		`webhookUrl:'https://h/x',webhookSecret:'short'`:                        "16 to 256",
+		`webhookUrl:'https://h/x',webhookSecret:'0123456789abcdef 0123'`:        "16 to 256",
+		hook + `webhookPath:'hooks'`:                                            "must be a path",
+		hook + `webhookPath:'/a/../v1'`:                                         "must be a path",
+		hook + `webhookPath:'/'`:                                                "the gateway's own",
+		hook + `webhookPath:'/v1/chat/completions'`:                             "the gateway's own",
+		hook + `webhookPath:'/healthz'`:                                         "the gateway's own",
+		hook + `accounts:{a:{botToken:'2:a'}}`:                                  "could not be told",
+		hook + `accounts:{a:{botToken:'2:a',webhookPath:'/b'}}`:                 "",
+		hook + `accounts:{a:{botToken:'2:a',webhookSecret:'abcdef0123456789'}}`: "",
+		hook + `webhookHost:'127.0.0.1',webhookPort:8787`:                       "",
+		`webhookSecret:'short'`:                                                 "", // of no use, and no harm
+	} {
+		_, err := loaded(`{telegram:{botToken:'1:a',` + text + `}}`)
+		if (says == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

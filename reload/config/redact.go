@@ -129,7 +129,7 @@ func (r *redacter) mentions(text string) bool { return r.again.Replace(text) != 
 
 func hideBelow(key string) hide {
 	switch k := strings.ToLower(key); {
-	case k == "token", k == "password", k == "apikey", k == "secret", k == "headers", k == "env", k == "bottoken":
+	case k == "token", k == "password", k == "apikey", k == "secret", k == "headers", k == "env", k == "bottoken", k == "webhooksecret":
 		return hideAll
 	case isSensitive(k), isMisspelt(k):
 		return hideStrings

@@ -65,7 +65,7 @@ const execElsewhere = "applyPatch ask cleanupMs commandHighlighting host node no
 
 const channelElsewhere = "ack* actions autoTopicLabel blockStreaming* capabilities chunkMode commands configWrites contextVisibility customCommands defaultAccount defaultTo dmHistoryLimit dms " +
 	"draftChunk error* execApprovals healthMonitor heartbeat historyLimit includeGroupHistoryContext linkPreview markdown maxRetries mediaGroupFlushMs name pollingStallThresholdMs proxy " +
-	"reactionLevel reactionNotifications replyToMode responsePrefix retry silentErrorReplies streamMode textChunkLimit threadBindings timeoutSeconds tokenFile trustedLocalFileRoots webhook*"
+	"reactionLevel reactionNotifications replyToMode responsePrefix retry silentErrorReplies streamMode textChunkLimit threadBindings timeoutSeconds tokenFile trustedLocalFileRoots webhookCertPath webhookHost webhookPort"
 
 const groupElsewhere = "autoTopicLabel disableAudioPreflight error* ingest skills* systemPrompt"
 

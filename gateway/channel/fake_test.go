@@ -228,6 +228,20 @@ func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// count is how often a method was called.
+func (f *fakeAPI) count(method string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.calls[method]
+}
+
+// clashed is how often two polls met.
+func (f *fakeAPI) clashed() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.clashes
+}
+
 // sent are the texts that went to a chat.
 func (f *fakeAPI) sent() (texts []string) {
 	f.mu.Lock()

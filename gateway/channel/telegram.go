@@ -13,6 +13,7 @@ import (
 	"net/http/httptrace"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,6 +39,7 @@ type telegram struct {
 	turf      turf
 
 	webhookURL, webhookSecret string // empty: it polls
+	posting                   sync.Mutex
 }
 
 func newTelegram(c *config.ChannelAccount, dial func(ctx context.Context, network, addr string) (net.Conn, error)) (*telegram, error) {

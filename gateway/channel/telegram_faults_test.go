@@ -88,7 +88,7 @@ func TestTelegramSendRetryAfter(t *testing.T) {
 		}
 		r.set.Apply([]config.ChannelAccount{conf})
 		r.settled(14)
-		if n := api.calls["sendMessage"]; n != 5 || at["you said 2 of 9"] > time.Second || at["you said 3 of 9"] > time.Second ||
+		if n := api.count("sendMessage"); n != 5 || at["you said 2 of 9"] > time.Second || at["you said 3 of 9"] > time.Second ||
 			at["you said 0 of 7"] < 60*time.Second || at["you said 0 of 7"] > 62*time.Second || at["you said 1 of 7"] < at["you said 0 of 7"] {
 			t.Errorf("%d sends, %v", n, at)
 		}
@@ -151,9 +151,9 @@ func TestTelegramTokenWithdrawn(t *testing.T) {
 		if s.State != StateFailed || !strings.Contains(s.LastError, "take a new one") || s.Queued != 1 {
 			t.Errorf("%+v", s)
 		}
-		polls := api.calls["getMe"] + api.calls["getUpdates"]
+		polls := api.count("getMe") + api.count("getUpdates")
 		time.Sleep(time.Hour)
-		if n := api.calls["getMe"] + api.calls["getUpdates"]; n != polls {
+		if n := api.count("getMe") + api.count("getUpdates"); n != polls {
 			t.Errorf("asked %d times more", n-polls)
 		}
 		api.mu.Lock()
@@ -211,7 +211,7 @@ func TestTelegramRefusals(t *testing.T) {
 				}
 				r.set.Apply([]config.ChannelAccount{bot(pipeRoot)})
 				_, err := r.set.Send(t.Context(), "telegram", "", Outbound{ID: "x", To: "7", Text: "a **b** <c>"})
-				n := api.calls["sendMessage"]
+				n := api.count("sendMessage")
 				if c.formats && (err != nil || api.sends[0]["text"] != "a **b** <c>" || n != 2) {
 					t.Errorf("%d times: %v, %v", n, api.sends, err)
 				}
@@ -315,15 +315,15 @@ func TestTelegramTwoGateways(t *testing.T) {
 		if s := r.account().Status(); s.State != StateOpen {
 			t.Errorf("the first says %+v", s)
 		}
-		first, before := 0, api.calls["getUpdates"]
+		first, before := 0, api.count("getUpdates")
 		for range 6 * 60 {
 			time.Sleep(time.Minute)
 			if r.account().Status().State == StateOpen {
 				first++
 			}
 		}
-		if api.clashes > 30 || first < 5*60 {
-			t.Errorf("%d clashes in six hours, in which the first had the poll for %d minutes of 360 (%d polls)", api.clashes, first, api.calls["getUpdates"]-before)
+		if api.clashed() > 30 || first < 5*60 {
+			t.Errorf("%d clashes in six hours, in which the first had the poll for %d minutes of 360 (%d polls)", api.clashed(), first, api.count("getUpdates")-before)
 		}
 		api.say(10, 7, "hello")
 		r.until("the answer", func() bool { return len(api.sent()) > 0 })
@@ -348,8 +348,8 @@ func TestTelegramNextStart(t *testing.T) {
 			r.set.Close(0)
 			r.open(r.set.o.Dial)
 		}
-		if n := len(api.sent()); api.clashes != 0 || n != 5 {
-			t.Errorf("%d clashes, %d answers", api.clashes, n)
+		if n := len(api.sent()); api.clashed() != 0 || n != 5 {
+			t.Errorf("%d clashes, %d answers", api.clashed(), n)
 		}
 	})
 }

@@ -57,6 +57,8 @@ func (t *telegram) posted(ctx context.Context, a *Account, raw []byte) error {
 	if t.me.Load() == nil {
 		return errors.New("not connected yet")
 	}
+	t.posting.Lock() // an update that comes again meanwhile waits, and is known then
+	defer t.posting.Unlock()
 	m, ok := t.take(ctx, a, &u, webhookFetch)
 	if !ok {
 		return nil

@@ -62,7 +62,7 @@ func TestTelegramWebhook(t *testing.T) {
 			}
 		}
 		r.settled(13)
-		if sent := api.sent(); len(sent) != 2 || sent[0] != "you said number 10" || sent[1] != "you said number 12" || api.calls["getUpdates"] != 0 {
+		if sent := api.sent(); len(sent) != 2 || sent[0] != "you said number 10" || sent[1] != "you said number 12" || api.count("getUpdates") != 0 {
 			t.Errorf("sent %q", sent)
 		}
 		for _, raw := range []string{"", "[]", "{}", `{"update_id":"x"}`, strings.Repeat("[", 9999)} {
@@ -76,11 +76,8 @@ func TestTelegramWebhook(t *testing.T) {
 		if s := r.account().Status(); s.State != StateOpen || !strings.Contains(s.LastError, "Connection refused") {
 			t.Errorf("%+v", s)
 		}
-		api.mu.Lock()
-		calls := api.calls["setWebhook"]
-		api.mu.Unlock()
-		if calls != 1 {
-			t.Errorf("set %d times", calls)
+		if n := api.count("setWebhook"); n != 1 {
+			t.Errorf("set %d times", n)
 		}
 		r.set.Apply([]config.ChannelAccount{bot(pipeRoot)}) // back to polling
 		api.say(13, 7, "by poll")
@@ -121,7 +118,7 @@ func TestTelegramWebhookTaken(t *testing.T) {
 		other, api.calls["setWebhook"] = false, 0
 		api.mu.Unlock()
 		time.Sleep(turfYield - time.Minute)
-		if n := api.calls["setWebhook"]; n != 0 {
+		if n := api.count("setWebhook"); n != 0 {
 			t.Errorf("set %d times at once", n)
 		}
 		r.until("open again", func() bool { return r.account().Status().State == StateOpen })

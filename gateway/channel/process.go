@@ -16,7 +16,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -45,7 +44,6 @@ type process struct {
 	log   *slog.Logger
 	spawn func(command, env []string, dir string, stderr io.Writer) (*child, error)
 	said  *childLog
-	full  atomic.Bool // what it passes on waits for room
 
 	// command tells what to run, and what its environment holds beside the usual.
 	command func(context.Context) (argv, env []string, err error)
@@ -187,7 +185,7 @@ func (p *process) Run(ctx context.Context, a *Account) error {
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
 	work.Go(func() { end(a.contained(func() error { return p.read(inner, c, a, alive) })) })
-	work.Go(func() { p.watch(done, alive, end) })
+	work.Go(func() { p.watch(a, done, alive, end) })
 	work.Go(func() {
 		select {
 		case <-c.exited:
@@ -261,7 +259,7 @@ func (p *process) ended(err error) error {
 var errExited = errors.New("the program ended")
 
 // watch ends a child that says nothing when it is spoken to.
-func (p *process) watch(done, alive <-chan struct{}, end func(error)) {
+func (p *process) watch(a *Account, done, alive <-chan struct{}, end func(error)) {
 	limit := time.NewTimer(helloTime)
 	defer limit.Stop()
 	select {
@@ -279,7 +277,7 @@ func (p *process) watch(done, alive <-chan struct{}, end func(error)) {
 		case <-alive:
 			missed = 0
 		case <-tick.C:
-			if p.full.Load() {
+			if a.full.Load() {
 				missed = 0 // its answer may stand behind what waits
 				continue
 			}
@@ -464,10 +462,10 @@ func (p *process) inbound(ctx context.Context, a *Account, l *childLine) error {
 		m.Files = append(m.Files, File{Name: plain(cmp.Or(f.Name, name), 128), MIME: plain(f.MIME, 64), Data: data})
 	}
 	if m.Text != "" || len(m.Files) > 0 {
-		p.full.Store(true)
-		err := a.Receive(ctx, 0, m)
-		p.full.Store(false)
-		if err != nil {
+		if _, sent := a.journal.room(); !sent { // waiting would keep its word on what is sent from us
+			return fmt.Errorf("the program passes on messages while %d wait to be sent", maxQueue)
+		}
+		if err := a.Receive(ctx, 0, m); err != nil {
 			return err
 		}
 		if p.conf.ReadReceipts && a.journal.known(m.ID) { // strangers do not learn that somebody is here

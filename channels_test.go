@@ -29,6 +29,7 @@ type botAPI struct {
 	sent    map[string]int // texts, by how often they came
 	to      map[string]int // the same with their chats, as CHAT: TEXT
 	closed  map[string]bool
+	edited  []string // texts that took the place of others
 	wake    chan struct{}
 }
 
@@ -127,6 +128,11 @@ func (b *botAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		io.WriteString(w, `{"ok":true,"result":{"message_id":1}}`)
+	case "editMessageText":
+		b.mu.Lock()
+		b.edited = append(b.edited, in.Text)
+		b.mu.Unlock()
+		io.WriteString(w, `{"ok":true,"result":true}`)
 	case "sendChatAction":
 		io.WriteString(w, `{"ok":true,"result":true}`)
 	default:

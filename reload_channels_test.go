@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"openclaw/wire"
@@ -114,6 +115,26 @@ func channelCases() (channels, accounts []keyCase) {
 			}
 			return nil
 		})
+		in("streaming.mode", "partial", func(r *rig) error {
+			r.bots[i].push(said(7, false, "hold "+r.unique(), ""))
+			take(r.t, r.asked, "the turn that is held")
+			b := r.bots[i]
+			shows := func(ok func() bool) {
+				eventually(r.t, patience, func() error {
+					b.mu.Lock()
+					defer b.mu.Unlock()
+					if !ok() {
+						return fmt.Errorf("sent %v, edited %v", b.sent, b.edited)
+					}
+					return nil
+				})
+			}
+			shows(func() bool { return b.sent["one "] == 1 })
+			r.letGo <- struct{}{}
+			shows(func() bool { return slices.Contains(b.edited, "one two") })
+			return nil
+		})
+		cases[len(cases)-1].base = "off"
 		for i := range cases { // the mention of a topic is the group's where the topic leaves it out
 			if c := &cases[i]; strings.HasSuffix(c.key, "groups.*.requireMention") {
 				c.told = []string{c.at, strings.Replace(c.at, ".requireMention", ".topics.5.requireMention", 1)}

@@ -122,6 +122,10 @@ func keyCases() map[string][]keyCase {
 			{key: "models.providers.*.models[].cost.cacheRead", to: 1000, see: turnCosts(func(u wire.UsageTotals) float64 { return u.CacheReadCost })},
 			{key: "models.providers.*.models[].cost.cacheWrite", to: 1234.5, see: shows("config.get", `"cacheWrite":1234.5`)}, // no provider here writes a cache
 		},
+		"whatsapp": { // without its packages it does not connect; TestWhatsAppInbound has the effect
+			{key: "channels.*.sendReadReceipts", at: "channels.whatsapp.sendReadReceipts", base: true, to: false, see: shows("config.get", `"sendReadReceipts":false`)},
+			{key: "channels.*.accounts.*.sendReadReceipts", at: "channels.whatsapp.accounts.second.sendReadReceipts", base: true, to: false, see: shows("config.get", `"sendReadReceipts":false`)},
+		},
 		"exec":      execCases("mode", "env", "timeoutSec", "backgroundMs"),
 		"allowlist": execCases("allow"),
 		"ask":       execCases("approvalTimeoutMs"),

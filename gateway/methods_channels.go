@@ -107,7 +107,7 @@ func (g *Gateway) channelAccounts() map[string][]wire.ChannelAccount {
 	out := map[string][]wire.ChannelAccount{}
 	for _, s := range g.channels.Status() {
 		a := wire.ChannelAccount{
-			AccountID: s.Account, Kind: s.Kind, Enabled: true, Configured: true, Linked: s.State != channel.StateNotLinked,
+			AccountID: s.Account, Kind: s.Kind, Enabled: true, Configured: true, Linked: !s.Unlinked,
 			Running: !s.Terminal && s.State != channel.StateStopped, Connected: s.State == channel.StateOpen, State: s.State, Terminal: s.Terminal, Code: s.Code,
 			Self: s.Self, LastSuccessAt: ms(s.LastSuccess), LastInboundAt: ms(s.LastInbound), LastSentAt: ms(s.LastSent),
 			LastError: s.LastError, LastErrorAt: ms(s.LastErrorAt), Failures: s.Failures, Waiting: s.Waiting, Queued: s.Queued, Unsure: s.Unsure,

@@ -28,6 +28,7 @@ type Status struct {
 	State            string
 	Self             string // who we are there
 	Terminal         bool   // it will not come back by itself
+	Unlinked         bool   // it was told so, and has not been open since
 	Code             int    // the network's word for why the connection ended; 0 = none
 	LastSuccess      time.Time
 	LastError        string // empty while all is well
@@ -75,15 +76,6 @@ type Account struct {
 	chats   map[string][]Inbound // the same, by chat; with a goroutine each
 	runDone chan struct{}
 	stop    context.CancelFunc // of receiving
-}
-
-func newAccount(c config.ChannelAccount, log *slog.Logger, p *pairing, handle Handler) *Account {
-	return &Account{
-		conf: c, log: log, pairing: p, handle: handle,
-		wake: make(chan struct{}, 1), news: make(chan struct{}, 1), redo: make(chan struct{}, 1), moved: make(chan struct{}, 1), gone: make(chan struct{}), runDone: make(chan struct{}),
-		pauses: map[string]time.Time{}, told: map[string]*outcome{}, chats: map[string][]Inbound{},
-		status: Status{State: StateConnecting},
-	}
 }
 
 func (a *Account) name() string { return a.conf.Channel + ":" + a.conf.Account }

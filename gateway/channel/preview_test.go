@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -71,17 +70,15 @@ func (b *board) run(r *rig, streaming string, handle Handler) (a *Account, end f
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	j, _, err := openJournal(r.dir, "board-default")
+	a, err = r.set.account(config.ChannelAccount{Channel: "board", Account: "default", Kind: "process", Command: []string{"/nonexistent"},
+		DMPolicy: "allowlist", AllowFrom: []string{"7"}, Streaming: streaming}, p)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	conf := config.ChannelAccount{Channel: "board", Account: "default", DMPolicy: "allowlist", AllowFrom: []string{"7"}, Streaming: streaming}
-	a = newAccount(conf, slog.New(slog.NewTextHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug})), p, handle)
-	a.channel, a.journal, a.fresh = b, j, slices.Clone(j.waiting.list)
+	a.channel, a.handle = b, handle
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { a.run(ctx, ctx); close(done) }()
-	return a, func() { cancel(); <-done }
+	go a.run(ctx, ctx)
+	return a, func() { cancel(); <-a.gone }
 }
 
 const wordTime = 105 * time.Millisecond // 14 words until the preview

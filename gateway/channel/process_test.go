@@ -24,14 +24,21 @@ const helloLine = `echo '{"type":"hello","protocol":1,"name":"demo","version":"1
 // TestReadmeChannel runs the example of the README: what it passes on is
 // answered, and what it repeats is not answered again.
 func TestReadmeChannel(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
+	example := func(name string) string {
+		readme, err := os.ReadFile("../../" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, ok := strings.Cut(string(readme), "<!-- channel example -->\n```sh\n")
+		script, _, closed := strings.Cut(rest, "```")
+		if !ok || !closed || strings.Count(script, "\n") > 20 {
+			t.Fatalf("%s: no example of at most twenty lines: %q", name, script)
+		}
+		return script
 	}
-	_, rest, ok := strings.Cut(string(readme), "<!-- channel example -->\n```sh\n")
-	script, _, closed := strings.Cut(rest, "```")
-	if !ok || !closed || strings.Count(script, "\n") > 20 {
-		t.Fatalf("no example of at most twenty lines: %q", script)
+	script := example("README.md")
+	if example("README.zh-CN.md") != script {
+		t.Error("the READMEs have two examples")
 	}
 	dir := t.TempDir()
 	script = strings.ReplaceAll(script, "/var/spool/mychat", dir)

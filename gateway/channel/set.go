@@ -108,7 +108,12 @@ func (s *Set) open(c config.ChannelAccount) *running {
 }
 
 func (s *Set) account(c config.ChannelAccount, p *pairing) (a *Account, err error) {
-	a = newAccount(c, s.o.Log, p, s.o.Handle)
+	a = &Account{
+		conf: c, log: s.o.Log, pairing: p, handle: s.o.Handle,
+		wake: make(chan struct{}, 1), news: make(chan struct{}, 1), redo: make(chan struct{}, 1), moved: make(chan struct{}, 1), gone: make(chan struct{}), runDone: make(chan struct{}),
+		pauses: map[string]time.Time{}, told: map[string]*outcome{}, chats: map[string][]Inbound{},
+		status: Status{State: StateConnecting},
+	}
 	switch c.Kind {
 	case "telegram":
 		a.channel, err = newTelegram(&c, s.o.Dial)
@@ -246,7 +251,7 @@ func (s *Set) queue(channel, account string, out Outbound, done func(Sent, error
 		return nil, err
 	}
 	switch st := a.Status(); {
-	case st.State == StateNotLinked:
+	case st.Unlinked:
 		return nil, ErrNotLinked
 	case st.Terminal:
 		return nil, fmt.Errorf("%s: %w: %s", a.name(), ErrClosed, st.LastError)
@@ -289,10 +294,13 @@ func (s *Set) Logout(channel, account string) (string, error) {
 // waits for an operator. Its Status tells how that fares.
 func (s *Set) Login(channel, account string) (*Account, error) {
 	a, p, err := s.linking(channel, account)
-	if err == nil && a.Status().State != StateOpen {
+	if err != nil {
+		return nil, err
+	}
+	if s := a.Status(); s.State != StateOpen && s.QR == "" { // else that is under way
 		p.link(a)
 	}
-	return a, err
+	return a, nil
 }
 
 // Account returns an account; without an id the channel's default, or only, one.

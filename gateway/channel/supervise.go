@@ -86,7 +86,7 @@ func (a *Account) failed(f *Fault) time.Duration {
 	s.LastError, s.LastErrorAt, s.Terminal = f.Error(), time.Now(), f.Final
 	s.State = StateWaiting
 	if f.Code != "" {
-		s.State = StateNotLinked
+		s.State, s.Unlinked = StateNotLinked, true
 	} else if f.Final {
 		s.State = StateFailed
 	}
@@ -132,7 +132,7 @@ func (a *Account) Alive(self string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := &a.status
-	s.State, s.Terminal, s.LastSuccess, s.QR, s.Code = StateOpen, false, time.Now(), "", 0
+	s.State, s.Terminal, s.Unlinked, s.LastSuccess, s.QR, s.Code = StateOpen, false, false, time.Now(), "", 0
 	if !a.unkept {
 		s.LastError = ""
 	}
@@ -154,7 +154,11 @@ func (a *Account) State(state, qr string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.closedLocked()
-	a.status.State, a.status.QR, a.status.Terminal = state, qr, false
+	s := &a.status
+	s.State, s.QR, s.Terminal = state, qr, false
+	if s.Unlinked = s.Unlinked || state == StateNotLinked; qr != "" {
+		s.LastError = "" // what stood in the way does no longer
+	}
 	a.changedLocked("channel " + state)
 }
 
@@ -165,7 +169,7 @@ func (a *Account) rest(state, why string, code int, terminal bool) {
 	defer a.mu.Unlock()
 	a.closedLocked()
 	s := &a.status
-	s.State, s.QR, s.Terminal, s.Code = state, "", terminal, code
+	s.State, s.QR, s.Terminal, s.Code, s.Unlinked = state, "", terminal, code, s.Unlinked || state == StateNotLinked
 	if why != "" {
 		s.LastError, s.LastErrorAt = why, time.Now()
 	}

@@ -138,13 +138,14 @@ func (t *telegram) fetch(ctx context.Context, in *Inbound, m *tgMessage) {
 		files = append(files, m.Photo[n-1])
 		files[0].MIME, files[0].Name = "image/jpeg", "photo.jpg"
 	}
-	for _, f := range []*tgFile{m.Document, m.Voice, m.Audio, m.Video} {
-		if f != nil {
+	for name, f := range map[string]*tgFile{"document": m.Document, "voice message": m.Voice, "audio": m.Audio, "video": m.Video} {
+		if f != nil { // a message has one of them
+			f.Name = cmp.Or(f.Name, name)
 			files = append(files, *f)
 		}
 	}
 	for _, f := range files {
-		name := plain(cmp.Or(f.Name, "file"), 128)
+		name := plain(f.Name, 128)
 		why := ""
 		data, err := []byte(nil), error(nil)
 		image, text := strings.HasPrefix(f.MIME, "image/"), strings.HasPrefix(f.MIME, "text/") || f.MIME == "application/json"

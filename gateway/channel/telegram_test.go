@@ -125,8 +125,10 @@ func TestTelegramFiles(t *testing.T) {
 	api.push(12, `"message":{"message_id":7,"from":{"id":7},"chat":{"id":7,"type":"private"},"document":{"file_id":"n","file_name":"n.zip","mime_type":"application/zip","file_size":9}}`)
 	api.push(13, `"message":{"message_id":8,"from":{"id":7},"chat":{"id":7,"type":"private"},"document":{"file_id":"n","file_name":"n.txt","mime_type":"text/plain","file_size":99999999}}`)
 	api.push(14, `"message":{"message_id":9,"from":{"id":7},"chat":{"id":7,"type":"private"},"document":{"file_id":"../../secret","file_name":"n.txt","mime_type":"text/plain"}}`)
+	api.push(15, `"message":{"message_id":10,"from":{"id":7},"chat":{"id":7,"type":"private"},"voice":{"file_id":"v","mime_type":"audio/ogg","file_size":2048}}`)
+	api.push(16, `"message":{"message_id":11,"from":{"id":7},"chat":{"id":7,"type":"private"},"document":{"file_id":"n","file_name":"a\nb\u0000.txt","mime_type":"text/plain"}}`)
 	r.set.Apply([]config.ChannelAccount{bot(api.srv.URL)})
-	r.until("five", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.got) == 5 })
+	r.until("all", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.got) == 7 })
 	g := r.got
 	if g[0].Text != "look" || len(g[0].Files) != 1 || string(g[0].Files[0].Data) != "file:docs/big" || g[0].Files[0].MIME != "image/jpeg" {
 		t.Errorf("picture: %+v", g[0])
@@ -138,6 +140,9 @@ func TestTelegramFiles(t *testing.T) {
 		if len(g[i].Files) != 0 || !strings.Contains(g[i].Text, why) {
 			t.Errorf("%d: %+v", i, g[i])
 		}
+	}
+	if g[5].Text != "[voice message, audio/ogg, 2 KB was not fetched: this kind is not read]" || g[6].Files[0].Name != "a b .txt" {
+		t.Errorf("%+v, %+v", g[5], g[6])
 	}
 	sent, err := r.set.Send(t.Context(), "telegram", "default", Outbound{ID: "f", To: "7", Text: "here", Files: []File{{Name: "a.png", MIME: "image/png", Data: []byte("x")}, {Name: "a.pdf", Data: []byte("y")}}})
 	if err != nil || sent.MessageID == "" {

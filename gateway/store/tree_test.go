@@ -23,8 +23,8 @@ func grow(t *testing.T, files map[string]string) func(dir string) error {
 	}
 }
 
-// TestTree places other people's files and sees every change to them.
-func TestTree(t *testing.T) {
+// TestPlacedTree places other people's files and sees every change to them.
+func TestPlacedTree(t *testing.T) {
 	state, aside := filepath.Join(t.TempDir(), "state"), []string{"NOTE"}
 	sum := ""
 	place := func(files map[string]string, accept func(string) error) error {

@@ -102,3 +102,23 @@ func TestDoorsInherit(t *testing.T) {
 		t.Error("one bot's groups are another's")
 	}
 }
+
+// TestStreaming: OpenClaw's word, object and boolean.
+func TestStreaming(t *testing.T) {
+	for value, want := range map[string]string{`'off'`: "off", `'block'`: "block", `true`: "partial", `false`: "off", `{mode:'progress',preview:{toolProgress:false}}`: "progress", `{}`: "partial"} {
+		l, err := loaded(`{telegram:{botToken:'1:a',streaming:` + value + `,accounts:{a:{botToken:'2:a'},b:{botToken:'3:a',streaming:false}}}}`)
+		if err != nil {
+			t.Errorf("%s: %v", value, err)
+			continue
+		}
+		list := l.Config.ChannelAccounts()
+		if list[0].Streaming != want || list[1].Streaming != want || list[2].Streaming != "off" {
+			t.Errorf("%s: %s, %s, %s", value, list[0].Streaming, list[1].Streaming, list[2].Streaming)
+		}
+	}
+	for _, value := range []string{`'on'`, `1`, `{mode:true}`, `{mode:'fast'}`, `{speed:1}`} {
+		if _, err := loaded(`{telegram:{botToken:'1:a',streaming:` + value + `}}`); err == nil {
+			t.Errorf("%s is accepted", value)
+		}
+	}
+}

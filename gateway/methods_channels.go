@@ -112,6 +112,9 @@ func (g *Gateway) channelAccounts() map[string][]wire.ChannelAccount {
 			Self: s.Self, LastSuccessAt: ms(s.LastSuccess), LastInboundAt: ms(s.LastInbound), LastSentAt: ms(s.LastSent),
 			LastError: s.LastError, LastErrorAt: ms(s.LastErrorAt), Failures: s.Failures, Waiting: s.Waiting, Queued: s.Queued, Unsure: s.Unsure,
 		}
+		if s.Kind == "whatsapp" { // whose account is not in the configuration
+			a.Linked = s.Self != ""
+		}
 		for _, u := range s.Uncertain {
 			a.Uncertain = append(a.Uncertain, wire.UncertainMessage(u))
 		}

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"openclaw/gateway/channel/whatsapp"
+	"openclaw/reload/config"
+	"openclaw/svc/unit"
 )
 
 // npmHost is a host whose Node.js is ours: it tells a version, and as npm makes files.
@@ -84,5 +86,20 @@ func TestChannelsInstall(t *testing.T) {
 	refuse("not an absolute path", "--node", "node")
 	if code := e.main("channels", "install", "telegram"); code != ExitUsage || !strings.Contains(e.err.String(), "needs nothing installed") {
 		t.Errorf("telegram: exit %d: %s", code, e.err.String())
+	}
+}
+
+// TestUnitOfWhatsApp: where the channel is configured the unit lets Node.js run.
+func TestUnitOfWhatsApp(t *testing.T) {
+	e := newConsole(t)
+	for channels, node := range map[string]bool{`{}`: false, `{whatsapp: {}}`: true, `{whatsapp: {enabled: false}}`: false, `{mine: {kind: "process", command: ["/bin/true"]}}`: false} {
+		l, err := config.Parse("t", []byte(`{gateway: {auth: {token: "7d1f0b6c2a9e48f35b60c7d8e1f2a3b4c5d6e7f8"}}, channels: `+channels+`}`), config.Source{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := config.Paths{Home: "/home/ada", StateDir: "/home/ada/.openclaw", ConfigPath: "/home/ada/.openclaw/openclaw.json"}
+		if u := e.describe(unit.SystemdUser, p, 0, l.Config); u.Node != node {
+			t.Errorf("%s: %v", channels, u.Node)
+		}
 	}
 }

@@ -1,7 +1,8 @@
 // Package channel connects the gateway to chat networks.
 //
 // A Channel is one account's connection: telegram.go speaks the Bot API,
-// process.go the child protocol to a program. What all of them share is in an
+// process.go the child protocol to a program, which whatsapp.go starts for
+// WhatsApp (its parts are in package whatsapp). What all of them share is in an
 // Account: it runs its channel and brings it back after a failure
 // (account.go), judges who may speak (policy.go, pairing.go), keeps what came
 // and what is to be sent in a journal that survives kill -9 (journal.go), and

@@ -170,6 +170,9 @@ func (a *Account) rest(state, why string, code int, terminal bool) {
 	a.closedLocked()
 	s := &a.status
 	s.State, s.QR, s.Terminal, s.Code, s.Unlinked = state, "", terminal, code, s.Unlinked || state == StateNotLinked
+	if state == StateNotLinked {
+		s.Self = ""
+	}
 	if why != "" {
 		s.LastError, s.LastErrorAt = why, time.Now()
 	}

@@ -67,11 +67,15 @@ func (p *process) whatsapp(ctx context.Context, kit *whatsapp.Kit) ([]string, er
 	}
 	said, err := ask(append([]string{path}, whatsapp.NodeAsks...), home)
 	if err != nil {
-		return nil, fmt.Errorf("ask Node.js for its version: %w", err)
+		return nil, fmt.Errorf("%s does not run: %w; a service's unit that is older than the channel forbids it: openclaw gateway install", path, err)
 	}
 	node, err := whatsapp.ParseNode(path, said)
 	if err != nil {
 		return nil, final("%w; %s", err, installHint)
+	}
+	// What lies there was the last child's, which fetches it again with its message.
+	if err := p.dir.Empty(p.media()); err != nil {
+		return nil, err
 	}
 	places := whatsapp.Places{Program: home + "/whatsapp.mjs", Modules: modules, Auth: home + "/auth", Media: home + "/media"}
 	for _, dir := range []string{places.Auth, places.Media} {

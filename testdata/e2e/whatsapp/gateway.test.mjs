@@ -2,7 +2,7 @@
 // independent reader reads off its terminal, answers, and survives every way in
 // which WhatsApp, the child or the disk lets it down.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
 import { createServer } from "node:net";
@@ -190,6 +190,15 @@ test("the child, from outside: environment, descriptors, directory, files", asyn
     const file = path.join(e.parentPath ?? e.path, e.name), stat = fs.statSync(file, { throwIfNoEntry: false });
     if (stat) assert.equal(stat.mode & 0o777, stat.isDirectory() ? 0o700 : 0o600, file);
   }
+});
+
+test("a backup while it runs has the account and not the packages", async () => {
+  const file = path.join(home, "backup.tar.gz");
+  assert.equal((await openclaw(["backup", "create", "--output", file])).code, 0);
+  assert.equal((await openclaw(["backup", "verify", file])).code, 0);
+  const names = execFileSync("tar", ["-tzf", file], { encoding: "utf8", maxBuffer: 64 << 20 });
+  assert.match(names, /channels\/whatsapp-default\/auth\/account\/creds\.json\n/);
+  assert.doesNotMatch(names, /node_modules/);
 });
 
 test("a child that is killed comes back", async () => {

@@ -1,0 +1,225 @@
+package channel
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// What the two sides say to each other, and what the gateway makes of it.
+
+// gatewayLine is what the gateway says.
+type gatewayLine struct {
+	Type     string      `json:"type"`
+	Protocol int         `json:"protocol,omitempty"`
+	Channel  string      `json:"channel,omitempty"`
+	Account  string      `json:"account,omitempty"`
+	MediaDir string      `json:"mediaDir,omitempty"`
+	ID       string      `json:"id,omitempty"`
+	To       string      `json:"to,omitempty"`
+	Text     string      `json:"text,omitempty"`
+	ReplyTo  string      `json:"replyTo,omitempty"`
+	Media    []childFile `json:"media,omitempty"`
+	On       *bool       `json:"on,omitempty"`
+	Chat     string      `json:"chat,omitempty"`
+	Message  string      `json:"message,omitempty"`
+	Seq      int64       `json:"seq,omitempty"`
+}
+
+// childLine is what a child says.
+type childLine struct {
+	Type         string      `json:"type"`
+	Protocol     int         `json:"protocol"`
+	Features     []string    `json:"features"`
+	State        string      `json:"state"`
+	Status       string      `json:"status"`
+	Code         any         `json:"code"` // a number with state, a word with failed
+	Reason       string      `json:"reason"`
+	Self         string      `json:"self"`
+	Terminal     bool        `json:"terminal"`
+	Text         string      `json:"text"`
+	Seq          int64       `json:"seq"`
+	ID           string      `json:"id"`
+	From         string      `json:"from"`
+	Chat         string      `json:"chat"`
+	Group        bool        `json:"group"`
+	Name         string      `json:"name"`
+	Mentioned    bool        `json:"mentioned"`
+	Edited       bool        `json:"edited"`
+	Forwarded    bool        `json:"forwarded"`
+	ReplyTo      *childQuote `json:"replyTo"`
+	Media        []childFile `json:"media"`
+	MessageID    string      `json:"messageId"`
+	Message      string      `json:"message"`
+	Level        string      `json:"level"`
+	RetryAfterMs int64       `json:"retryAfterMs"`
+	RetryInMs    int64       `json:"retryInMs"`
+	Begun        bool        `json:"begun"` // with failed: part of it may have arrived
+}
+
+type childQuote struct {
+	From string `json:"from"`
+	Text string `json:"text"`
+}
+
+type childFile struct {
+	Path string `json:"path"`
+	MIME string `json:"mime"`
+	Name string `json:"name,omitempty"`
+}
+
+// take acts on one line.
+func (p *process) take(ctx context.Context, a *Account, l *childLine) error {
+	switch l.Type {
+	case "hello":
+		if l.Protocol != protocolVersion {
+			return final("the program speaks protocol %d, this gateway %d", l.Protocol, protocolVersion)
+		}
+		p.mu.Lock()
+		p.ready, p.login = true, slices.Contains(l.Features, "login")
+		linking := p.login && p.linking
+		p.mu.Unlock()
+		if linking {
+			p.say(&gatewayLine{Type: "login"})
+		}
+		if !slices.Contains(l.Features, "login") {
+			a.Alive("") // what need not be linked is open
+		}
+	case "state":
+		return p.state(a, l)
+	case "qr":
+		a.State(StateNotLinked, clipText(l.Text, 4096))
+	case "inbound":
+		return p.inbound(ctx, a, l)
+	case "sent", "failed":
+		p.mu.Lock()
+		w := p.waits[l.ID] // also where it was waited for too long
+		delete(p.waits, l.ID)
+		p.mu.Unlock()
+		if w == nil {
+			return fmt.Errorf("the program answered to %q, which nobody asked", plain(l.ID, 64))
+		}
+		w <- *l
+	case "pong":
+		if s := a.Status(); s.State == StateOpen {
+			a.Alive("")
+		}
+	case "receipt":
+		if l.Status == "error" {
+			p.said.tell("message not delivered", l.Message)
+		}
+	case "log":
+		p.said.tell("channel program", l.Message)
+	default:
+		return fmt.Errorf("the program wrote a line of the unknown type %q", plain(l.Type, 64))
+	}
+	return nil
+}
+
+// state notes how the network fares. A closing that only an operator mends does
+// not end the program: it waits for login.
+func (p *process) state(a *Account, l *childLine) error {
+	why := plain(l.Reason, 300)
+	number, _ := l.Code.(float64)
+	code := int(number)
+	if l.Code != nil {
+		why = fmt.Sprintf("%s (%s)", cmp.Or(why, plain(l.State, 32)), plain(fmt.Sprint(l.Code), 32))
+	}
+	p.mu.Lock()
+	p.closed = ""
+	if l.Terminal {
+		p.closed = cmp.Or(why, l.State)
+	}
+	early := p.linking && l.State == "not-linked" && l.Code == nil // said before it heard of the login
+	if !early {
+		p.linking = false
+	}
+	p.mu.Unlock()
+	switch l.State {
+	case "open":
+		a.Alive(plain(l.Self, maxIDs))
+	case "not-linked":
+		if !early {
+			a.rest(StateNotLinked, why, code, l.Terminal)
+		}
+	case "connecting", "closed", "stopped":
+		if why = cmp.Or(why, l.State); l.Terminal {
+			a.rest(StateFailed, why, code, true)
+		} else {
+			a.down(l.State, why, code)
+		}
+	default:
+		return fmt.Errorf("the program told the unknown state %q", plain(l.State, 64))
+	}
+	return nil
+}
+
+// inbound passes on a message, and tells the child once it is durable.
+func (p *process) inbound(ctx context.Context, a *Account, l *childLine) error {
+	for _, id := range []string{l.ID, l.From, l.Chat} {
+		if id == "" || len(id) > maxIDs || strings.ContainsFunc(id, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }) {
+			return fmt.Errorf("the program passed on a message without an id, a sender or a chat, or with one that is none: %q", plain(id, 64))
+		}
+	}
+	m := Inbound{
+		ID: l.Chat + " " + l.ID, From: l.From, Chat: l.Chat, Group: l.Group, Name: plain(l.Name, 64), Text: l.Text,
+		Message: l.ID, Mentioned: l.Mentioned, Edited: l.Edited, Forwarded: l.Forwarded,
+	}
+	if q := l.ReplyTo; q != nil {
+		m.Quote = q.Text
+		if self := a.Status().Self; self != "" && q.From == self {
+			m.Mentioned = true // a reply to us
+		}
+	}
+	left, taken := maxFiles, []string(nil)
+	for i, f := range l.Media {
+		name := filepath.Base(f.Path)
+		taken = append(taken, p.media()+"/"+name)
+		if i >= maxMedia {
+			continue
+		}
+		data, err := p.dir.ReadFile(p.media()+"/"+name, min(int64(p.conf.MediaMaxMb)<<20, int64(left)))
+		if err != nil {
+			m.Text = strings.TrimSpace(fmt.Sprintf("%s\n\n[%s, %s was not read]", m.Text, plain(cmp.Or(f.Name, name), 128), plain(f.MIME, 64)))
+			p.log.Warn("file not read", "err", err)
+			continue
+		}
+		left -= len(data)
+		m.Files = append(m.Files, File{Name: plain(cmp.Or(f.Name, name), 128), MIME: plain(f.MIME, 64), Data: data})
+	}
+	if m.Text != "" || len(m.Files) > 0 {
+		if _, sent := a.journal.room(); !sent { // waiting would keep its word on what is sent from us
+			return fmt.Errorf("the program passes on messages while %d wait to be sent", maxQueue)
+		}
+		if err := a.Receive(ctx, 0, m); err != nil {
+			return err
+		}
+		if p.conf.ReadReceipts && a.journal.known(m.ID) { // strangers do not learn that somebody is here
+			p.say(&gatewayLine{Type: "read", Chat: m.Chat, Message: m.Message})
+		}
+	}
+	for _, name := range taken {
+		p.dir.Remove(name)
+	}
+	return p.acknowledge(ctx, l.Seq)
+}
+
+// acknowledge tells the child that it may forget a message. That is never left
+// out: while the child leaves too much unread, nothing more is read from it.
+func (p *process) acknowledge(ctx context.Context, seq int64) error {
+	p.mu.Lock()
+	out := p.out
+	p.mu.Unlock()
+	for out != nil && !out.put(&gatewayLine{Type: "ack", Seq: seq}) {
+		select {
+		case <-out.room:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}

@@ -69,7 +69,8 @@ func sendFault(l *childLine) *Fault {
 	return f
 }
 
-// sendOnce says a line to the child that has the queue to, and returns its answer.
+// sendOnce says a line to the child that has the queue to, and returns its
+// answer. One that comes too late is still expected: it does not end the child.
 func (p *process) sendOnce(ctx context.Context, to chan []byte, l *gatewayLine) (*childLine, error) {
 	w := make(chan childLine, 1)
 	p.mu.Lock()
@@ -78,12 +79,10 @@ func (p *process) sendOnce(ctx context.Context, to chan []byte, l *gatewayLine) 
 		p.waits[l.ID] = w
 	}
 	p.mu.Unlock()
-	defer func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		delete(p.waits, l.ID)
-	}()
 	if !same || !p.say(l) {
+		p.mu.Lock()
+		delete(p.waits, l.ID)
+		p.mu.Unlock()
 		return nil, &Fault{Err: errors.New("the program does not run or takes nothing"), Wait: 2 * time.Second}
 	}
 	select {

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -43,6 +44,7 @@ type house struct {
 	secret string // token or password
 	env    map[string]string
 	flags  []string // before the command, such as --profile
+	binary string   // the program; "" is this one
 	state  string
 	config string     // path
 	files  []*os.File // that gateways inherit, from descriptor 3 on
@@ -104,7 +106,7 @@ func (h *house) program(ctx context.Context, args ...string) *exec.Cmd {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	cmd := exec.CommandContext(ctx, exe)
+	cmd := exec.CommandContext(ctx, cmp.Or(h.binary, exe))
 	cmd.Args = append(append([]string{"openclaw"}, h.flags...), args...)
 	cmd.Dir = h.dir
 	cmd.Env = []string{scriptMain + "=1", "HOME=" + h.dir, "PATH=" + os.Getenv("PATH"), "TMPDIR=" + h.dir}

@@ -185,7 +185,7 @@ func TestReadme(t *testing.T) {
 						}
 					}
 				case "config":
-					out, err := sh("umask 077; mkdir -p .openclaw; echo sk-key-of-a-test-provider-000 >.openclaw/anthropic.key; cat >c.json5 <<'END'\n" + b.text + "\nEND\nopenclaw config validate c.json5")
+					out, err := sh("umask 077; mkdir -p .openclaw; echo sk-key-of-a-test-provider-000 >.openclaw/anthropic.key; echo 4242:of-no-bot >.openclaw/telegram.token; cat >c.json5 <<'END'\n" + b.text + "\nEND\nopenclaw config validate c.json5")
 					if err != nil {
 						t.Errorf("%s: %v\n%s", where, err, out)
 					}

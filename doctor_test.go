@@ -152,6 +152,10 @@ func TestDoctor(t *testing.T) {
 	near, err := net.Listen("tcp", "127.0.0.1:0")
 	must(&house{t: t}, err)
 	nearPort := near.Addr().(*net.TCPAddr).Port
+	api := newBotAPI(t)
+	bot := func() object {
+		return object{"channels": object{"telegram": object{"botToken": botToken, "apiRoot": api.url, "allowFrom": []int{7}}}}
+	}
 
 	for _, a := range append(ailments(),
 		ailment{name: "service", strike: func(h *house, p *process) { p.kill() }, want: []string{`^service error no gateway runs on `}, heal: func(h *house) { h.start() }},
@@ -233,6 +237,14 @@ func TestDoctor(t *testing.T) {
 			h.put(in("agents/main/sessions/s2.jsonl")(h), `{"type":"session","version":3,"id":"s2","timestamp":"2026-01-01T00:00:00Z","cwd":"/"}`)
 		}, want: []string{`^state warn the last line of 1 transcript is torn: .*/s1\.jsonl$`}, fixed: "cut the torn line of "},
 		ailment{name: "clock", strike: func(h *house, _ *process) { must(h, os.Chtimes(in("gateway.lock")(h), later, later)) }, want: []string{`^clock warn the clock goes wrong`}, heal: func(h *house) { must(h, os.Chtimes(in("gateway.lock")(h), time.Now(), time.Now())) }},
+		ailment{name: "channels, token", sections: bot(), strike: func(h *house, _ *process) { h.edit(botToken, "4242:another") },
+			want: []string{`^channels error telegram:default is down until something is changed: the bot token is not accepted`}},
+		ailment{name: "channels, away", sections: bot(), strike: func(h *house, _ *process) { h.edit(api.url, "http://127.0.0.1:1") },
+			want: []string{`^channels warn telegram:default is down and tries again; last success: never: .*connection refused$`}},
+		ailment{name: "channels, open", sections: bot(), strike: func(h *house, _ *process) { h.edit(`"allowFrom": [`, `"dmPolicy": "open", "allowFrom": ["*",`) },
+			want: []string{`^channels warn telegram:default takes messages from anybody`}},
+		ailment{name: "channels, program", down: true, sections: object{"channels": object{"echo": object{"kind": "process", "command": []string{"/bin/sh"}}}},
+			strike: func(h *house, _ *process) { h.edit("/bin/sh", "/nowhere/sh") }, want: []string{`^channels error the program of echo:default: .*no such file`}},
 		ailment{name: "isolation", strike: func(h *house, _ *process) { h.neighbour(50000, in("workspace")(h)) }, want: []string{`^isolation warn workspace .* is also that of profile other`}, heal: func(h *house) { must(h, os.RemoveAll(filepath.Join(h.dir, ".openclaw-other"))) }},
 	) {
 		t.Run(a.name, func(t *testing.T) {

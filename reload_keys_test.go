@@ -37,6 +37,7 @@ type keyCase struct {
 
 // keyCases are the cases by group. Each group has its own gateway.
 func keyCases() map[string][]keyCase {
+	channels, accounts := channelCases()
 	held := func(p wire.Policy) bool { return p.Sandbox == "all" }
 	return map[string][]keyCase{
 		"doors":  doorCases(),
@@ -102,7 +103,9 @@ func keyCases() map[string][]keyCase {
 			{key: "session.scope", to: "global", see: shows("agents.list", `"scope":"global"`)},
 			{key: "session.mainKey", to: "home", see: shows("agents.list", `"mainKey":"home"`)},
 		},
-		"tools": toolCases(),
+		"tools":    toolCases(),
+		"channels": channels,
+		"accounts": accounts,
 		"models": {
 			{key: "models.providers.*.baseUrl", to: "$PROVIDER/v2", see: turn(func(x *exchange, _ string) bool { return strings.HasPrefix(x.path, "/v2/") })},
 			{key: "models.providers.*.apiKey", to: "sk-another-one", see: turn(func(x *exchange, _ string) bool { return x.header.Get("Authorization") == "Bearer sk-another-one" })},
@@ -457,6 +460,8 @@ func (r *rig) furnish(group string) {
 	case "exec", "allowlist", "ask":
 		r.set("gateway.tools.allow", []any{"group:runtime"})
 		r.set("tools.exec.mode", map[string]string{"exec": "full"}[group]+strings.TrimPrefix(group, "exec"))
+	case "channels", "accounts":
+		r.furnishChannels()
 	case "tls":
 		certificates(r.t, r.dir)
 		r.secure = true

@@ -31,6 +31,7 @@ type rig struct {
 	p        *process
 	tree     object // what the file says
 	provider *fakeProvider
+	bots     []*botAPI
 	asked    chan string   // turns that say "hold", held
 	letGo    chan struct{} // an element lets one of them end
 	last     atomic.Pointer[exchange]

@@ -202,7 +202,7 @@ func (g *Gateway) prepare(loaded *config.Loaded) error {
 		return err
 	}
 	g.tools = tool.New(tool.Options{
-		Config: g.cfg, Dir: g.store, Log: g.log.With("sub", "tool"), Sessions: toolSessions{g},
+		Config: g.cfg, Dir: g.store, Log: g.log.With("sub", "tool"), Sessions: toolSessions{g}, Messages: toolMessages{g},
 		Hidden: []string{g.opts.Paths.ConfigPath}, Ask: g.approvalAsked,
 	})
 	g.agents = agent.New(agent.Options{
@@ -309,6 +309,7 @@ func (g *Gateway) Run(ctx context.Context) (next *Gateway, err error) {
 	g.from = nil
 	defer context.AfterFunc(ctx, func() { g.opts.Supervisor.tell(stateStopping) })()
 	tasks := newGroup(g.ctx)
+	g.channels.Apply(g.cfg().ChannelAccounts()) // before anybody can ask how they fare
 	for _, d := range g.doors {
 		d.open()
 	}
@@ -324,7 +325,6 @@ func (g *Gateway) Run(ctx context.Context) (next *Gateway, err error) {
 	tasks.start("hub", func(ctx context.Context) error { return g.hub.run(ctx, tick, g.health.refresh) })
 	tasks.start("configuration watcher", g.reloader.watcher.Run)
 	g.supervise(tasks)
-	g.channels.Apply(g.cfg().ChannelAccounts())
 	if g.opts.Ready != nil {
 		g.opts.Ready(g.dialAddr())
 	}

@@ -47,6 +47,7 @@ func methodTable() []method {
 		rpc("web.login.start", wire.ScopeAdmin, "Have a channel link its account, or go on after a closing; answers with the QR code to scan.", (*Gateway).webLoginStart),
 		rpc("web.login.wait", wire.ScopeAdmin, "Wait until the code was scanned and the account is linked, or there is another code.", (*Gateway).webLoginWait),
 		rpc("channels.logout", wire.ScopeAdmin, "Have a channel that links to an account unlink it.", (*Gateway).channelsLogout),
+		rpc("channels.uncertain.clear", wire.ScopeWrite, "Forget the messages of an account of which nobody knows whether they arrived.", (*Gateway).uncertainClear),
 		rpc("channels.pairing.list", wire.ScopePairing, "Senders who wait for leave to write, with their codes.", (*Gateway).pairingList),
 		rpc("channels.pairing.approve", wire.ScopePairing, "Give that leave to the sender who was told this code.", (*Gateway).pairingApprove),
 		rpc("usage.status", wire.ScopeRead, "Quotas at the model providers, where one tells them.", (*Gateway).usageStatus),

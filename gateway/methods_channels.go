@@ -23,13 +23,9 @@ func (g *Gateway) send(ctx context.Context, p *peer, in *wire.Send) (*wire.SendR
 	if in.Message == "" && len(in.Media) == 0 {
 		return nil, wire.InvalidRequest("message or attachment required")
 	}
-	name := in.Channel
+	name := cmp.Or(in.Channel, g.onlyChannel())
 	if name == "" {
-		order, _ := channelNames(g.cfg())
-		if len(order) != 1 {
-			return nil, wire.InvalidRequest("channel is missing: %d are configured", len(order))
-		}
-		name = order[0]
+		return nil, wire.InvalidRequest("channel is missing, and not one alone is configured")
 	}
 	out := channel.Outbound{ID: "send-" + randomID(8), To: in.To, Text: in.Message, ReplyTo: in.ReplyTo, Thread: in.ThreadID}
 	for i, f := range in.Media {
@@ -111,10 +107,10 @@ func (g *Gateway) channelAccounts() map[string][]wire.ChannelAccount {
 	out := map[string][]wire.ChannelAccount{}
 	for _, s := range g.channels.Status() {
 		a := wire.ChannelAccount{
-			AccountID: s.Account, Kind: s.Kind, Enabled: true, Configured: true, Linked: s.State != channel.StateNotLinked,
+			AccountID: s.Account, Kind: s.Kind, Enabled: true, Configured: true, Linked: !s.Unlinked,
 			Running: !s.Terminal && s.State != channel.StateStopped, Connected: s.State == channel.StateOpen, State: s.State, Terminal: s.Terminal, Code: s.Code,
 			Self: s.Self, LastSuccessAt: ms(s.LastSuccess), LastInboundAt: ms(s.LastInbound), LastSentAt: ms(s.LastSent),
-			LastError: s.LastError, LastErrorAt: ms(s.LastErrorAt), Failures: s.Failures, Waiting: s.Waiting, Queued: s.Queued,
+			LastError: s.LastError, LastErrorAt: ms(s.LastErrorAt), Failures: s.Failures, Waiting: s.Waiting, Queued: s.Queued, Unsure: s.Unsure,
 		}
 		if s.Kind == "whatsapp" { // whose account is not in the configuration
 			a.Linked = s.Self != ""
@@ -164,6 +160,15 @@ func (g *Gateway) channelsLogout(ctx context.Context, p *peer, in *wire.ChannelA
 		return nil, sendError(err)
 	}
 	return &wire.ChannelLoggedOut{Channel: in.Channel, AccountID: id, Cleared: true, LoggedOut: true}, nil
+}
+
+func (g *Gateway) uncertainClear(ctx context.Context, p *peer, in *wire.ChannelAccountRef) (*wire.UncertainCleared, error) {
+	id, n, err := g.channels.ClearUncertain(in.Channel, in.AccountID)
+	if err != nil {
+		return nil, err
+	}
+	g.log.Info("uncertain messages cleared", "channel", in.Channel+":"+id, "count", n)
+	return &wire.UncertainCleared{Channel: in.Channel, AccountID: id, Cleared: n}, nil
 }
 
 func (g *Gateway) pairingList(ctx context.Context, p *peer, in *wire.ChannelAccountRef) (*wire.PairingList, error) {

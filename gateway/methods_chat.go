@@ -18,9 +18,6 @@ import (
 // agentRun starts a turn and answers twice. The run ends with its client: who
 // asks for the reply on this connection is there to take it.
 func (g *Gateway) agentRun(ctx context.Context, p *peer, in *wire.AgentRun, ack func(any)) (*wire.AgentFinal, error) {
-	if in.Deliver {
-		return nil, wire.InvalidRequest("invalid agent params: deliver: no channel is configured")
-	}
 	t, err := g.turnOf(in.Message, in.Attachments, in.SessionKey, in.AgentID, in.IdempotencyKey)
 	if err != nil {
 		return nil, err
@@ -36,6 +33,14 @@ func (g *Gateway) agentRun(ctx context.Context, p *peer, in *wire.AgentRun, ack 
 	t.System = in.ExtraSystemPrompt
 	t.Timeout = time.Duration(in.Timeout) * time.Second
 	t.Model = modelRef(in.Provider, in.Model)
+	sent := func(context.Context) error { return nil }
+	if in.Deliver {
+		if sent, err = g.deliver("agent", &t, store.DeliveryContext{
+			Channel: cmp.Or(in.ReplyChannel, in.Channel), To: cmp.Or(in.ReplyTo, in.To), AccountID: cmp.Or(in.ReplyAccountID, in.AccountID), ThreadID: threadOf(in.ThreadID),
+		}); err != nil {
+			return nil, err
+		}
+	}
 	t.Accepted = func(run *agent.Run) { // before the first event
 		ack(wire.AgentAck{RunID: run.ID, SessionKey: run.SessionKey, AgentID: run.AgentID, Status: wire.StatusAccepted, AcceptedAt: run.AcceptedAt.UnixMilli()})
 	}
@@ -51,7 +56,14 @@ func (g *Gateway) agentRun(ctx context.Context, p *peer, in *wire.AgentRun, ack 
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	return g.agentFinal(run)
+	out, err := g.agentFinal(run)
+	if err == nil && !replayed {
+		if undelivered := sent(ctx); undelivered != nil {
+			out.Status, out.Summary = wire.StatusError, "the reply was not delivered: "+undelivered.Error()
+			return out, sendError(undelivered)
+		}
+	}
+	return out, err
 }
 
 // agentFinal is the second answer to agent.
@@ -123,9 +135,6 @@ func (g *Gateway) runError(res agent.Result) *wire.Error {
 // outlives the connection: its reply belongs to the session, where any client
 // finds it; chat.abort ends it.
 func (g *Gateway) chatSend(ctx context.Context, p *peer, in *wire.ChatSend, ack func(any)) (any, error) {
-	if in.Deliver {
-		return nil, wire.InvalidRequest("invalid chat.send params: deliver: no channel is configured")
-	}
 	if ids, ok := g.agents.Stop(in.SessionKey, in.Message); ok {
 		return aborted(ids), nil
 	}
@@ -134,6 +143,11 @@ func (g *Gateway) chatSend(ctx context.Context, p *peer, in *wire.ChatSend, ack 
 		return nil, err
 	}
 	t.Timeout = time.Duration(in.TimeoutMs) * time.Millisecond
+	if in.Deliver {
+		if _, err := g.deliver("chat.send", &t, store.DeliveryContext{}); err != nil {
+			return nil, err
+		}
+	}
 	t.Accepted = func(run *agent.Run) { ack(wire.ChatAck{RunID: run.ID, Status: wire.StatusStarted}) } // before the first event
 	run, replayed, err := g.startOnce(context.WithoutCancel(ctx), p, "chat.send", in.IdempotencyKey, in, t)
 	if err != nil || !replayed {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -33,9 +34,16 @@ func (g *Gateway) hear(_ context.Context, a *channel.Account, m channel.Inbound)
 		source = a.Channel() + ":" + hex.EncodeToString(sum[:])
 	}
 	t := agent.Turn{
-		RunID: source, SessionKey: key, System: toldOf(a, &m),
+		RunID: source, SessionKey: key, System: toldOf(a, &m), From: fromOf(a, &m),
 		Messages: []store.Message{{Role: store.RoleUser, Content: heardOf(&m), Source: source}},
 		Answer:   &store.Answer{ID: source, By: "channel"},
+	}
+	if m.Progress != nil {
+		t.Observe = func(e agent.Event) {
+			if e.Kind == agent.KindDelta {
+				m.Progress(e.Text)
+			}
+		}
 	}
 	if m.Again {
 		known, answer, err := g.agents.Said(key, source)
@@ -89,7 +97,13 @@ func channelKey(cfg *config.Config, a *channel.Account, m *channel.Inbound) stri
 	if m.Group {
 		peer = m.Chat
 	}
-	prefix := "agent:" + cfg.AgentFor(a.Channel(), a.ID(), m.Group, peer) + ":"
+	who := cfg.AgentFor(a.Channel(), a.ID(), m.Group, peer)
+	if m.Group {
+		conf := a.Config()
+		topic, _ := conf.In(m.Chat, m.Thread)
+		who = cmp.Or(topic.AgentID, who)
+	}
+	prefix := "agent:" + who + ":"
 	if m.Group {
 		key := prefix + a.Channel() + ":group:" + peer
 		if m.Thread != "" {
@@ -108,6 +122,11 @@ func channelKey(cfg *config.Config, a *channel.Account, m *channel.Inbound) stri
 	return prefix + a.Channel() + ":direct:" + peer
 }
 
+// fromOf is where a message came from, and answers to it go.
+func fromOf(a *channel.Account, m *channel.Inbound) *store.DeliveryContext {
+	return &store.DeliveryContext{Channel: a.Channel(), AccountID: a.ID(), To: m.Chat, ThreadID: threadOf(m.Thread)}
+}
+
 // toldOf is what a system prompt tells of a message's way. The name is the
 // sender's own choice, and is said to be.
 func toldOf(a *channel.Account, m *channel.Inbound) string {
@@ -122,7 +141,7 @@ func toldOf(a *channel.Account, m *channel.Inbound) string {
 func heardOf(m *channel.Inbound) store.Content {
 	text := m.Text
 	if m.Group {
-		text = fmt.Sprintf("[%s, id %s] %s", m.Name, m.From, text)
+		text = fmt.Sprintf("[id %s, %q] %s", m.From, m.Name, text) // the id first: a name is any text
 	}
 	if m.Forwarded {
 		text = "[forwarded] " + text

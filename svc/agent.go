@@ -18,7 +18,11 @@ func agentRun(ctx context.Context, e *Env, a *Args) error {
 		return err
 	}
 	in := &wire.AgentRun{Message: text, AgentID: a.Get("agent"), SessionKey: a.Get("session-key"), SessionID: a.Get("session-id"),
-		Thinking: a.Get("thinking"), Model: a.Get("model")}
+		Thinking: a.Get("thinking"), Model: a.Get("model"), Deliver: a.Has("deliver"),
+		ReplyChannel: a.Get("reply-channel"), ReplyTo: a.Get("reply-to"), ReplyAccountID: a.Get("reply-account")}
+	if !in.Deliver && in.ReplyChannel+in.ReplyTo+in.ReplyAccountID != "" {
+		return usage("agent run: --reply-channel, --reply-to and --reply-account go with --deliver")
+	}
 	return turn(ctx, e, a, in, nil)
 }
 

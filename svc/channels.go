@@ -42,18 +42,52 @@ func channelsStatus(ctx context.Context, e *Env, a *Args) error {
 		var rows [][]string
 		for _, name := range s.ChannelOrder {
 			for _, c := range s.ChannelAccounts[name] {
-				last := "never"
-				if c.LastSuccessAt != 0 {
-					last = e.ago(c.LastSuccessAt)
-				}
 				why := c.LastError
-				if n := len(c.Uncertain); n > 0 {
+				if n := c.Unsure; n > 0 {
 					why = strings.TrimPrefix(fmt.Sprintf("%s; %s uncertain", why, count(n, "message")), "; ")
 				}
-				rows = append(rows, []string{name + ":" + c.AccountID, c.State, c.Self, last, fmt.Sprint(c.Waiting), fmt.Sprint(c.Queued), why})
+				rows = append(rows, []string{name + ":" + c.AccountID, c.State, c.Self, e.ago(c.LastSuccessAt), fmt.Sprint(c.Waiting), fmt.Sprint(c.Queued), why})
 			}
 		}
 		return e.table([]string{"ACCOUNT", "STATE", "AS", "LAST SUCCESS", "UNANSWERED", "UNSENT", "ERROR"}, rows)
+	})
+}
+
+// channelsUncertain lists the messages of which nobody knows whether they
+// arrived, or has the gateway forget them.
+func channelsUncertain(ctx context.Context, e *Env, a *Args) error {
+	channel, account := a.Word(0), a.Get("account")
+	if a.Has("clear") {
+		return query(ctx, e, a, "channels.uncertain.clear", &wire.ChannelAccountRef{Channel: channel, AccountID: account}, func(_ *link, out *wire.UncertainCleared) error {
+			return e.printf("%s of %s:%s cleared\n", count(out.Cleared, "uncertain message"), escape(out.Channel), escape(out.AccountID))
+		})
+	}
+	return query(ctx, e, a, "channels.status", nil, func(_ *link, s *wire.ChannelsStatus) error {
+		if s.ChannelAccounts[channel] == nil {
+			return fmt.Errorf("no channel %s is configured", escape(channel))
+		}
+		var rows [][]string
+		total := 0
+		for _, c := range s.ChannelAccounts[channel] {
+			if account != "" && account != c.AccountID {
+				continue
+			}
+			total += c.Unsure
+			for _, u := range c.Uncertain {
+				since := ""
+				if u.At != 0 {
+					since = e.ago(u.At)
+				}
+				rows = append(rows, []string{c.AccountID, u.To, since, u.ID, u.Why})
+			}
+		}
+		if total > len(rows) {
+			e.Warn("%s; the last ones are shown", count(total, "uncertain message"))
+		} else if total == 0 {
+			e.Warn("no message of %s is uncertain", channel)
+			return nil
+		}
+		return e.table([]string{"ACCOUNT", "TO", "SINCE", "ID", "WHY"}, rows)
 	})
 }
 

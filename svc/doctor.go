@@ -56,7 +56,7 @@ func checks() []check {
 		{"clock", "Clock is right", sevError, "Certificates, backups and the order of messages depend on it.", "", (*patient).clock},
 		{"version", "Running program is the installed one", sevWarn, "After an upgrade the old program runs until a restart.", "", (*patient).version},
 		{"isolation", "Nothing is shared with another gateway", sevWarn, "Two gateways with one workspace or file undo each other's work.", "", (*patient).isolation},
-		{"channels", "Channels are connected", sevInfo, "Messages come through them.", "", (*patient).channels},
+		{"channels", "Channels are connected", sevError, "A message that does not come through is not answered.", "", (*patient).channels},
 	}
 }
 

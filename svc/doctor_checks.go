@@ -554,8 +554,6 @@ func (d *patient) isolation(r *result) {
 	r.fact("%s of this user", count(len(d.meets()), "other gateway"))
 }
 
-func (d *patient) channels(r *result) { r.fact("none is configured") }
-
 // toMake is how a person makes a directory for the gateway.
 func (d *patient) toMake(dir string) string {
 	if d.p.System {

@@ -47,8 +47,9 @@ type instance struct {
 // vitals is what the gateway tells of itself.
 type vitals struct {
 	wire.Status
-	health wire.Health
-	took   time.Duration
+	health   wire.Health
+	channels wire.ChannelsStatus
+	took     time.Duration
 }
 
 // answerTime is less than checkTime: a gateway that is silent is told as such.
@@ -95,6 +96,9 @@ func (d *patient) ask() (*vitals, error) {
 	}
 	if err == nil {
 		_, err = l.ask(ctx, "health", nil, &v.health)
+	}
+	if err == nil {
+		_, err = l.ask(ctx, "channels.status", nil, &v.channels)
 	}
 	switch {
 	case ctx.Err() != nil:

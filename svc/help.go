@@ -82,7 +82,7 @@ func listFlags(b *strings.Builder, title string, flags []Flag) {
 
 // item writes a term and its explanation beside it, or under it where the term is long.
 func item(b *strings.Builder, column int, term, doc string) {
-	if n := len([]rune(term)) + 4; n > column {
+	if len([]rune(term))+4 > column {
 		b.WriteString("  " + term + "\n" + strings.Repeat(" ", column))
 	} else {
 		fmt.Fprintf(b, "  %-*s", column-2, term)

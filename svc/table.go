@@ -22,6 +22,10 @@ func commands() []Command {
 		Flag{Name: "session-id", Value: "ID", Doc: "The session, by its id."},
 		Flag{Name: "model", Value: "REF", Doc: "Use this model, provider/model, for this turn."},
 		Flag{Name: "thinking", Value: "LEVEL", Doc: "How hard a model that thinks should think."},
+		Flag{Name: "deliver", Doc: "Also send the reply to the chat that last wrote to the session, or to --reply-to."},
+		Flag{Name: "reply-channel", Aliases: []string{"channel"}, Value: "NAME", Doc: "The chat network of --reply-to."},
+		Flag{Name: "reply-to", Value: "TARGET", Doc: "The chat to deliver to."},
+		Flag{Name: "reply-account", Value: "ID", Doc: "The account to deliver with, where there are several."},
 		seconds,
 	)...)
 	system := systemFlag()
@@ -81,6 +85,8 @@ func commands() []Command {
 				Flag{Name: "force", Doc: "Unlink first what is linked."}, Flag{Name: "verbose", Ignored: "all is always shown"}), Run: channelsLogin},
 		{Path: "channels logout", Args: "CHANNEL", Doc: "Have a channel unlink its account.",
 			Flags: clientFlags(Flag{Name: "account", Value: "ID", Doc: "The account; the default one when absent."}), Run: channelsLogout},
+		{Path: "channels uncertain", Args: "CHANNEL", Doc: "List the messages of which nobody knows whether they arrived; they are not sent again.",
+			Flags: clientFlags(Flag{Name: "account", Value: "ID", Doc: "Of this account only."}, Flag{Name: "clear", Doc: "Forget them."}), Run: channelsUncertain},
 		{Path: "pairing list", Args: "CHANNEL", Doc: "List the senders who wait for leave to write, with their codes.", Flags: clientFlags(), Run: pairingList},
 		{Path: "pairing approve", Args: "CHANNEL CODE", Doc: "Let the sender in who was told this code.", Flags: clientFlags(), Run: pairingApprove},
 		{Path: "sessions list", Aliases: []string{"sessions"}, Doc: "List sessions, the last used first.",

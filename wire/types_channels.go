@@ -102,9 +102,10 @@ type ChannelAccount struct {
 	LastError     string             `json:"lastError,omitempty"`
 	LastErrorAt   int64              `json:"lastErrorAt,omitempty"`
 	Failures      int                `json:"reconnectAttempts"`
-	Waiting       int                `json:"waiting"` // messages in without their reply
-	Queued        int                `json:"queued"`  // messages out
-	Uncertain     []UncertainMessage `json:"uncertain,omitempty"`
+	Waiting       int                `json:"waiting"`                  // messages in without their reply
+	Queued        int                `json:"queued"`                   // messages out
+	Uncertain     []UncertainMessage `json:"uncertain,omitempty"`      // the last of them
+	Unsure        int                `json:"uncertainTotal,omitempty"` // how many, since they were cleared
 }
 
 // UncertainMessage is one of which nobody knows whether it arrived; it is not sent again.
@@ -112,6 +113,7 @@ type UncertainMessage struct {
 	ID  string `json:"id"`
 	To  string `json:"to"`
 	Why string `json:"why"`
+	At  int64  `json:"at,omitempty"`
 }
 
 // ChannelAccountRef names an account.
@@ -154,6 +156,13 @@ type ChannelLoggedOut struct {
 	AccountID string `json:"accountId"`
 	Cleared   bool   `json:"cleared"`
 	LoggedOut bool   `json:"loggedOut"`
+}
+
+// UncertainCleared is the answer to channels.uncertain.clear.
+type UncertainCleared struct {
+	Channel   string `json:"channel"`
+	AccountID string `json:"accountId"`
+	Cleared   int    `json:"cleared"` // how many there were
 }
 
 // PairingApprove are the params of channels.pairing.approve.

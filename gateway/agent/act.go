@@ -48,7 +48,7 @@ func (a *Agents) offer(t *turn) []Tool {
 		t.hands.of = t.model.Provider
 		t.hands.set = a.tools(tool.Scope{
 			Agent: t.agent, SessionKey: t.run.SessionKey, RunID: t.run.ID, Workspace: a.workspace(t.agent),
-			Main: t.run.SessionKey != "" && isMain(a.config(), t.to.place), Provider: t.model.Provider,
+			Main: t.run.SessionKey != "" && isMain(a.config(), t.to.place), Provider: t.model.Provider, From: t.From,
 		})
 	}
 	list := slices.Clip(t.Tools)

@@ -41,6 +41,10 @@ type Turn struct {
 	Messages   []store.Message
 	System     string // joins the end of the system prompt
 
+	// From, if set, is the chat that the turn came from. The session remembers
+	// the last one, and the turn's tools are told.
+	From *store.DeliveryContext
+
 	// Answer, if set, is noted with the answer, so that a later turn can go on
 	// from it; without a SessionKey the turn then gets a session of its own.
 	// After is the record that must be the session's last, or ErrMovedOn.

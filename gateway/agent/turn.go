@@ -137,6 +137,9 @@ func (s *session) end(t *turn, answer *store.Message, res *Result) (next *turn, 
 		e.UpdatedAt = answer.Timestamp
 		e.SystemSent = true
 		e.AbortedLastRun = res.Status == StatusAborted
+		if t.From != nil {
+			e.DeliveryContext, e.LastChannel, e.LastTo, e.LastAccountID = t.From, t.From.Channel, t.From.To, t.From.AccountID
+		}
 		if u := res.Usage; res.Status == StatusOK {
 			e.ModelProvider, e.Model = res.Provider, res.Model
 			e.InputTokens, e.OutputTokens = u.Input, u.Output

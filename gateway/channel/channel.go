@@ -6,7 +6,7 @@
 // Account: it runs its channel and brings it back after a failure
 // (account.go), judges who may speak (policy.go, pairing.go), keeps what came
 // and what is to be sent in a journal that survives kill -9 (journal.go), and
-// splits long texts (split.go). A Set is all accounts of a configuration
+// splits long texts (split.go) and shows answers while they grow (preview.go). A Set is all accounts of a configuration
 // (set.go). The package knows nothing of agents: what is let in goes to a
 // Handler, whose reply is sent.
 package channel
@@ -34,6 +34,13 @@ type Channel interface {
 	Limit() int
 }
 
+// Editor is a Channel whose messages can be changed after they were sent.
+type Editor interface {
+	// Edit puts a text in place of a message's. Its error is a *Fault: a final
+	// one if that message cannot be changed.
+	Edit(ctx context.Context, to, message, text string) error
+}
+
 // Inbound is a message from a network.
 type Inbound struct {
 	ID        string `json:"id"`   // its own within the account, whatever is repeated
@@ -51,6 +58,9 @@ type Inbound struct {
 	Files     []File `json:"files,omitempty"`
 
 	Again bool `json:"-"` // was let in before the gateway ended: its turn may have begun
+
+	// Progress, if set, may be told the answer so far, as often as it grows. It does not wait.
+	Progress func(text string) `json:"-"`
 }
 
 // File is a picture or document, in or out.
@@ -67,6 +77,7 @@ type Outbound struct {
 	Thread  string `json:"thread,omitempty"`
 	Text    string `json:"text,omitempty"`
 	ReplyTo string `json:"replyTo,omitempty"`
+	Edit    string `json:"edit,omitempty"` // the message that is changed rather than a new one sent
 	Files   []File `json:"files,omitempty"`
 }
 

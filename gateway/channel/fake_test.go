@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -29,15 +30,20 @@ type fakeAPI struct {
 	updates []json.RawMessage
 	ids     []int64
 	sends   []map[string]any
+	edits   []map[string]any
 	calls   map[string]int
-	polled  chan struct{}
+	times   map[string][]time.Time
 	wake    chan struct{}
+	polling chan struct{} // the poll that is under way; closed when another takes its place
+	second  string        // what becomes of a second poll: "wins", "loses", or nothing
+	clashes int
+	file    func(w http.ResponseWriter, r *http.Request) // in place of a file that says its name
 	// answer, if it returns true, has answered in the API's place.
 	answer func(method string, n int, in map[string]any, w http.ResponseWriter) bool
 }
 
 func newFakeAPI(t testing.TB) *fakeAPI {
-	f := &fakeAPI{t: t, calls: map[string]int{}, wake: make(chan struct{}, 1)}
+	f := &fakeAPI{t: t, calls: map[string]int{}, times: map[string][]time.Time{}, wake: make(chan struct{}, 1)}
 	f.srv = httptest.NewServer(http.HandlerFunc(f.serve))
 	t.Cleanup(func() {
 		f.srv.CloseClientConnections()
@@ -54,6 +60,52 @@ func (f *fakeAPI) push(id int64, message string) {
 	poke(f.wake)
 }
 
+// newPipeAPI is one without a network, for tests in which time is made up; its
+// dial is the way there.
+func newPipeAPI(t testing.TB) (f *fakeAPI, dial func(context.Context, string, string) (net.Conn, error)) {
+	f = &fakeAPI{t: t, calls: map[string]int{}, times: map[string][]time.Time{}, wake: make(chan struct{}, 1)}
+	l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	var work sync.WaitGroup
+	srv := &http.Server{ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		work.Add(1)
+		defer work.Done()
+		f.serve(w, q)
+	})}
+	go srv.Serve(l)
+	t.Cleanup(func() {
+		srv.Close()
+		work.Wait() // for those that take their time, which passes only while somebody waits
+	})
+	return f, func(ctx context.Context, _, _ string) (net.Conn, error) {
+		here, there := net.Pipe()
+		select {
+		case l.conns <- there:
+			return here, nil
+		case <-l.closed:
+			return nil, net.ErrClosed
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
+func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+
 // say is a text of a person in a private chat.
 func (f *fakeAPI) say(id, from int64, text string) {
 	quoted, _ := json.Marshal(text)
@@ -68,6 +120,10 @@ func fakeFail(w http.ResponseWriter, code int, text, parameters string) bool {
 
 func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, "/file/bot"+fakeToken+"/") {
+		if f.file != nil {
+			f.file(w, r)
+			return
+		}
 		io.WriteString(w, "file:"+strings.TrimPrefix(r.URL.Path, "/file/bot"+fakeToken+"/"))
 		return
 	}
@@ -92,6 +148,7 @@ func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	f.mu.Lock()
 	f.calls[method]++
+	f.times[method] = append(f.times[method], time.Now())
 	n, answer := f.calls[method], f.answer
 	f.mu.Unlock()
 	if answer != nil && answer(method, n, in, w) {
@@ -102,6 +159,28 @@ func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, `{"ok":true,"result":{"id":4242,"is_bot":true,"first_name":"Claw","username":"claw_bot"}}`)
 	case "getUpdates":
 		offset, _ := in["offset"].(float64)
+		seconds, _ := in["timeout"].(float64)
+		end, mine := time.After(time.Duration(seconds)*time.Second), make(chan struct{})
+		f.mu.Lock()
+		if f.polling != nil && f.second == "loses" {
+			f.clashes++
+			f.mu.Unlock()
+			fakeFail(w, 409, "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running", "")
+			return
+		}
+		if f.polling != nil && f.second == "wins" {
+			f.clashes++
+			close(f.polling)
+		}
+		f.polling = mine
+		f.mu.Unlock()
+		defer func() {
+			f.mu.Lock()
+			if f.polling == mine {
+				f.polling = nil
+			}
+			f.mu.Unlock()
+		}()
 		for {
 			f.mu.Lock()
 			var batch []json.RawMessage
@@ -115,12 +194,27 @@ func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
 				json.NewEncoder(w).Encode(map[string]any{"ok": true, "result": batch})
 				return
 			}
+			limit, _ := in["timeout"].(float64)
 			select {
 			case <-f.wake:
+			case <-mine:
+				fakeFail(w, 409, "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running", "")
+				return
+			case <-end:
+				io.WriteString(w, `{"ok":true,"result":[]}`)
+				return
 			case <-r.Context().Done():
+				return
+			case <-time.After(time.Duration(limit) * time.Second):
+				io.WriteString(w, `{"ok":true,"result":[]}`)
 				return
 			}
 		}
+	case "editMessageText":
+		f.mu.Lock()
+		f.edits = append(f.edits, in)
+		f.mu.Unlock()
+		io.WriteString(w, `{"ok":true,"result":{"message_id":1}}`)
 	case "sendMessage", "sendPhoto", "sendDocument":
 		f.mu.Lock()
 		f.sends = append(f.sends, in)
@@ -153,6 +247,9 @@ type rig struct {
 	logs *lockedBuffer
 	mu   sync.Mutex
 	got  []Inbound
+
+	plays    sync.WaitGroup // programs that a test plays
+	patience time.Duration
 }
 
 type lockedBuffer struct {
@@ -180,6 +277,7 @@ func newRig(t testing.TB) *rig {
 	r := &rig{t: t, dir: dir, logs: &lockedBuffer{}}
 	t.Cleanup(func() {
 		r.set.Close(0)
+		r.plays.Wait()
 		dir.Close()
 	})
 	r.open(nil)
@@ -204,10 +302,11 @@ func bot(root string) config.ChannelAccount {
 // until waits for something that happens on its own.
 func (r *rig) until(what string, ok func() bool) {
 	r.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); {
+	patience := cmp.Or(r.patience, 20*time.Second)
+	for end := time.Now().Add(patience); !ok(); {
 		if time.Now().After(end) {
 			r.t.Fatalf("%s: not seen; status %+v\n%s", what, r.set.Status(), r.logs)
 		}
-		<-time.After(2 * time.Millisecond)
+		<-time.After(patience / 10_000)
 	}
 }

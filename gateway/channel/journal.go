@@ -2,21 +2,24 @@ package channel
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"openclaw/gateway/store"
 )
 
 const (
-	journalLimit   = 512 << 20 // bytes that are read at start
+	journalLimit   = 512 << 20 // bytes that are read at start; never as many are written
 	compactAt      = 4 << 20   // bytes after which the journal is written anew
 	keptSeen       = 10_000    // ids of inbound messages that are recognised
 	maxQueue       = 1000      // messages that wait to be sent
 	maxWaiting     = 1000      // inbound messages that wait for their reply; then the network waits
-	keptUncertain  = 100
+	maxHeld        = 64 << 20  // bytes of either
+	keptUncertain  = 100       // that are listed; all are counted
 	uncertainCrash = "the gateway ended while this was being sent; it may have arrived"
 )
 
@@ -27,20 +30,59 @@ const (
 // and nobody sends it again.
 type journal struct {
 	file *store.Journal
+	room chan struct{} // something has its reply, or was sent
+
+	disk sync.Mutex // held while the file changes, which readers of the rest need not wait for
+	next int64      // size at which writing it anew is tried again, after an error
 
 	mu        sync.Mutex
 	offset    int64
-	waiting   []Inbound // in order of arrival
+	waiting   held[Inbound] // in order of arrival
 	seen      map[string]bool
 	order     []string // of seen
-	queue     []*queued
-	uncertain []Uncertain
+	seenBytes int
+	queue     held[*queued]
+	uncertain []Uncertain       // the last of all
+	previews  map[string]string // messages that show an answer that grows, by what it answers
+	unsure    int               // how many there ever were, since an operator cleared them
 }
+
+// held is a list that knows its weight.
+type held[T interface{ weight() int }] struct {
+	list  []T
+	bytes int
+}
+
+func (h *held[T]) add(one T) {
+	h.list = append(h.list, one)
+	h.bytes += one.weight()
+}
+
+func (h *held[T]) remove(gone func(T) bool) {
+	h.list = slices.DeleteFunc(h.list, func(one T) bool {
+		if !gone(one) {
+			return false
+		}
+		h.bytes -= one.weight()
+		return true
+	})
+}
+
+func (h *held[T]) full(limit int) bool { return len(h.list) >= limit || h.bytes >= maxHeld }
 
 type queued struct {
 	out     Outbound
 	sending bool
-	done    func(Sent, error) // of who waits for it; may be nil
+}
+
+func (m Inbound) weight() int { return len(m.Text) + len(m.Quote) + filesWeight(m.Files) }
+func (q *queued) weight() int { return len(q.out.Text) + filesWeight(q.out.Files) }
+
+func filesWeight(files []File) (n int) {
+	for _, f := range files {
+		n += len(f.Data)
+	}
+	return n
 }
 
 // Uncertain is a message of which nobody knows whether it arrived.
@@ -48,6 +90,7 @@ type Uncertain struct {
 	ID  string `json:"id"`
 	To  string `json:"to"`
 	Why string `json:"why"`
+	At  int64  `json:"at,omitempty"` // milliseconds
 }
 
 // entry is one line. What is not empty, happened.
@@ -60,11 +103,23 @@ type entry struct {
 	Again     string     `json:"again,omitempty"` // was not sent after all
 	Sent      string     `json:"sent,omitempty"`  // or refused for good
 	Uncertain *Uncertain `json:"uncertain,omitempty"`
+	Unsure    int        `json:"unsure,omitempty"`  // uncertain ones that are no longer listed
+	Cleared   bool       `json:"cleared,omitempty"` // by an operator, who knows of the uncertain ones
 	Seen      []string   `json:"seen,omitempty"`
+	Preview   *preview   `json:"preview,omitempty"`
+	Anew      string     `json:"anew,omitempty"` // is sent, as there is nothing that it could be an edit of
 }
 
-func openJournal(dir *store.Dir, name string) (*journal, error) {
-	j := &journal{seen: map[string]bool{}}
+// preview is a message that the answer to an inbound one will take the place of.
+type preview struct {
+	In      string `json:"in"`
+	Message string `json:"message"`
+}
+
+// openJournal reads a journal and returns also what was being sent when the
+// gateway ended.
+func openJournal(dir *store.Dir, name string) (_ *journal, crashed []entry, err error) {
+	j := &journal{seen: map[string]bool{}, previews: map[string]string{}, room: make(chan struct{}, 1)}
 	var broken error
 	f, err := dir.OpenJournal("channels/"+name+".journal", journalLimit, func(line []byte) {
 		var e entry
@@ -75,26 +130,29 @@ func openJournal(dir *store.Dir, name string) (*journal, error) {
 		j.apply(&e)
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if broken != nil { // what it said is lost either way; what stands around it is not
-		j.uncertain = append(j.uncertain, Uncertain{Why: broken.Error()})
+		j.apply(&entry{Uncertain: &Uncertain{Why: broken.Error()}})
 	}
 	j.file = f
-	for i := range j.waiting {
-		j.waiting[i].Again = true
+	for i := range j.waiting.list {
+		j.waiting.list[i].Again = true
 	}
-	var crashed []entry
-	for _, q := range j.queue {
-		if q.sending {
-			crashed = append(crashed, entry{Uncertain: &Uncertain{ID: q.out.ID, To: q.out.To, Why: uncertainCrash}})
+	var again []entry
+	for _, q := range j.queue.list {
+		switch {
+		case q.sending && q.out.Edit != "": // which may be done twice
+			again = append(again, entry{Again: q.out.ID})
+		case q.sending:
+			crashed = append(crashed, entry{Uncertain: &Uncertain{ID: q.out.ID, To: q.out.To, Why: uncertainCrash, At: time.Now().UnixMilli()}})
 		}
 	}
-	if err := j.write(crashed...); err != nil {
+	if err := j.write(append(again, crashed...)...); err != nil {
 		f.Close()
-		return nil, err
+		return nil, nil, err
 	}
-	return j, nil
+	return j, crashed, nil
 }
 
 // write stores entries, all or none, and then acts on them.
@@ -102,42 +160,55 @@ func (j *journal) write(entries ...entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
 	lines, err := encode(entries)
 	if err != nil {
 		return err
 	}
+	j.disk.Lock()
+	defer j.disk.Unlock()
 	if err := j.file.Append(lines); err != nil {
 		return err
 	}
+	j.mu.Lock()
 	for i := range entries {
 		j.apply(&entries[i])
 	}
-	if size := j.file.Size(); size > compactAt && size > 2*j.weight()+compactAt {
-		if lines, err := encode(j.state()); err == nil {
-			return j.file.Rewrite(lines)
+	size := j.file.Size()
+	anew := size > compactAt && size > j.next && size > 2*j.weight()+compactAt
+	if anew {
+		lines, err = encode(j.state())
+	}
+	j.mu.Unlock()
+	poke(j.room)
+	if anew && err == nil {
+		j.next = 0
+		if j.file.Rewrite(lines) != nil { // the entries are stored all the same
+			j.next = size + compactAt
 		}
 	}
 	return nil
 }
 
-// weight is about how many bytes what must be kept takes.
-func (j *journal) weight() (n int64) {
-	for i := range j.waiting {
-		n += int64(len(j.waiting[i].Text)) + filesSize(j.waiting[i].Files)
-	}
-	for _, q := range j.queue {
-		n += int64(len(q.out.Text)) + filesSize(q.out.Files)
-	}
-	return n
+// weight is about how many bytes what must be kept takes in the file.
+func (j *journal) weight() int64 {
+	return int64(j.waiting.bytes+j.queue.bytes)*4/3 + int64(j.seenBytes)
 }
 
-func filesSize(files []File) (n int64) {
-	for _, f := range files {
-		n += int64(len(f.Data)) * 4 / 3
+// await waits while too much has no reply yet, or is not sent.
+func (j *journal) await(ctx context.Context) error {
+	for {
+		j.mu.Lock()
+		full := j.waiting.full(maxWaiting) || j.queue.full(maxQueue)
+		j.mu.Unlock()
+		if !full {
+			return nil
+		}
+		select {
+		case <-j.room:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
-	return n
 }
 
 func encode(entries []entry) ([]byte, error) {
@@ -154,14 +225,17 @@ func encode(entries []entry) ([]byte, error) {
 
 // state is entries that lead to what is now.
 func (j *journal) state() []entry {
-	all := []entry{{Offset: j.offset, Seen: j.order}}
-	for i := range j.waiting {
-		all = append(all, entry{In: &j.waiting[i]})
+	all := []entry{{Offset: j.offset, Seen: j.order, Unsure: j.unsure - len(j.uncertain)}}
+	for i := range j.waiting.list {
+		all = append(all, entry{In: &j.waiting.list[i]})
+	}
+	for in, message := range j.previews {
+		all = append(all, entry{Preview: &preview{in, message}})
 	}
 	for _, u := range j.uncertain {
 		all = append(all, entry{Uncertain: &u})
 	}
-	for _, q := range j.queue {
+	for _, q := range j.queue.list {
 		all = append(all, entry{Out: []Outbound{q.out}})
 		if q.sending {
 			all = append(all, entry{Sending: q.out.ID})
@@ -180,32 +254,41 @@ func (j *journal) apply(e *entry) {
 	}
 	if e.In != nil {
 		j.see(e.In.ID)
-		j.waiting = append(j.waiting, *e.In)
+		j.waiting.add(*e.In)
+	}
+	if p := e.Preview; p != nil {
+		j.previews[p.In] = p.Message
 	}
 	if e.Done != "" {
-		j.waiting = slices.DeleteFunc(j.waiting, func(m Inbound) bool { return m.ID == e.Done })
+		delete(j.previews, e.Done)
+		j.waiting.remove(func(m Inbound) bool { return m.ID == e.Done })
 	}
 	for _, out := range e.Out {
-		j.queue = append(j.queue, &queued{out: out})
+		j.queue.add(&queued{out: out})
 	}
-	for _, mark := range []struct {
-		id string
-		on bool
-	}{{e.Sending, true}, {e.Again, false}} {
-		for _, q := range j.queue {
-			if mark.id != "" && q.out.ID == mark.id {
-				q.sending = mark.on
-			}
+	for _, q := range j.queue.list {
+		switch q.out.ID {
+		case e.Sending:
+			q.sending = true
+		case e.Again:
+			q.sending = false
+		case e.Anew:
+			q.out.Edit = ""
 		}
 	}
+	if e.Cleared {
+		j.uncertain, j.unsure = nil, 0
+	}
+	j.unsure += e.Unsure
 	gone := e.Sent
 	if e.Uncertain != nil {
 		gone = e.Uncertain.ID
+		j.unsure++
 		j.uncertain = append(j.uncertain, *e.Uncertain)
 		j.uncertain = slices.Delete(j.uncertain, 0, max(0, len(j.uncertain)-keptUncertain))
 	}
 	if gone != "" {
-		j.queue = slices.DeleteFunc(j.queue, func(q *queued) bool { return q.out.ID == gone })
+		j.queue.remove(func(q *queued) bool { return q.out.ID == gone })
 	}
 }
 
@@ -213,24 +296,26 @@ func (j *journal) see(id string) {
 	if !j.seen[id] {
 		j.seen[id] = true
 		j.order = append(j.order, id)
+		j.seenBytes += len(id)
 	}
 	if len(j.order) > keptSeen+keptSeen/4 {
 		for _, old := range j.order[:len(j.order)-keptSeen] {
 			delete(j.seen, old)
+			j.seenBytes -= len(old)
 		}
 		j.order = slices.Clone(j.order[len(j.order)-keptSeen:])
 	}
+}
+
+// preview is the message that shows the answer to an inbound one so far, if any.
+func (j *journal) preview(in string) string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.previews[in]
 }
 
 func (j *journal) known(id string) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.seen[id]
-}
-
-// counts are the lengths of the three lists.
-func (j *journal) counts() (waiting, queue, uncertain int) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return len(j.waiting), len(j.queue), len(j.uncertain)
 }

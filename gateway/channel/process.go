@@ -7,12 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -26,22 +28,27 @@ const (
 	helloTime       = 20 * time.Second
 	stopTime        = 5 * time.Second
 	pingEvery       = 15 * time.Second
-	maxIDs          = 128 // bytes of an id or a chat
-	maxFiles        = 16  // of one message
+	maxIDs          = 128      // bytes of an id or a chat
+	maxUnread       = 1 << 20  // bytes that a child may leave unread
+	maxFiles        = 32 << 20 // bytes of all files of a message
+	maxMedia        = 16       // files of one message
 )
 
 // process is a program that connects a network, over the child protocol: one
 // JSON object a line on its stdin and stdout.
 type process struct {
-	conf *config.ChannelAccount
-	dir  *store.Dir
-	log  *slog.Logger
+	conf  *config.ChannelAccount
+	dir   *store.Dir
+	log   *slog.Logger
+	spawn func(command, env []string, dir string, stderr io.Writer) (*child, error)
+	said  *childLog
+	full  atomic.Bool // what it passes on waits for room
 
 	// command tells what to run, and what its environment holds beside the usual.
 	command func(context.Context) (argv, env []string, err error)
 
 	mu      sync.Mutex
-	out     chan []byte // lines for the child's stdin; nil while there is none
+	out     *outbox // lines for the child's stdin; nil while there is none
 	waits   map[string]chan childLine
 	next    int
 	ready   bool   // has told its features
@@ -58,7 +65,8 @@ func newProcess(c *config.ChannelAccount, dir *store.Dir, log *slog.Logger) (*pr
 }
 
 func newProgram(c *config.ChannelAccount, dir *store.Dir, log *slog.Logger, command func(context.Context) (argv, env []string, err error)) *process {
-	return &process{conf: c, dir: dir, log: log.With("channel", c.Channel+":"+c.Account), command: command, waits: map[string]chan childLine{}}
+	log = log.With("channel", c.Channel+":"+c.Account)
+	return &process{conf: c, dir: dir, log: log, command: command, spawn: spawn, said: &childLog{log: log}, waits: map[string]chan childLine{}}
 }
 
 // Limit is none: the program splits what its network cannot take.
@@ -83,11 +91,11 @@ func (p *process) Run(ctx context.Context, a *Account) error {
 	// its thread, which lives until the child has ended and longer.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	c, err := spawn(argv, env, filepath.Join(p.dir.Path(), p.home()), &childLog{log: p.log})
+	c, err := p.spawn(argv, env, filepath.Join(p.dir.Path(), p.home()), p.said)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", argv[0], err)
 	}
-	out, done := make(chan []byte, 64), make(chan struct{})
+	out, done := newOutbox(), make(chan struct{})
 	p.mu.Lock()
 	p.out, p.ready, p.closed = out, false, ""
 	p.mu.Unlock()
@@ -102,30 +110,39 @@ func (p *process) Run(ctx context.Context, a *Account) error {
 		})
 	}
 	work.Go(func() { // the writer: a child that reads nothing blocks only this
-		for {
+		if out.copy(c.stdin, done) != nil {
 			select {
-			case line := <-out:
-				if _, err := c.stdin.Write(line); err != nil {
-					end(fmt.Errorf("the program takes nothing more: %w", err))
-					return
-				}
+			case <-c.exited: // which the reader has to tell, after what it said last
+			case <-time.After(time.Second):
+				end(errors.New("the program takes nothing more"))
 			case <-done:
-				return
 			}
 		}
 	})
 	alive := make(chan struct{}, 1)
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
-	work.Go(func() { end(p.read(inner, c, a, alive)) })
+	work.Go(func() { end(a.contained(func() error { return p.read(inner, c, a, alive) })) })
 	work.Go(func() { p.watch(done, alive, end) })
+	work.Go(func() {
+		select {
+		case <-c.exited:
+			select {
+			case <-time.After(time.Second): // something else holds its stdout
+				end(errExited)
+			case <-done:
+			}
+		case <-done:
+		}
+	})
 	select {
 	case <-done:
 	case <-ctx.Done():
-		p.say(&gatewayLine{Type: "stop"})
-		select {
-		case <-done: // its stdout has ended
-		case <-time.After(stopTime):
+		if p.say(&gatewayLine{Type: "stop"}) {
+			select {
+			case <-done: // its stdout has ended
+			case <-time.After(stopTime):
+			}
 		}
 		end(context.Cause(ctx))
 	}
@@ -137,18 +154,21 @@ func (p *process) Run(ctx context.Context, a *Account) error {
 		delete(p.waits, id)
 	}
 	p.mu.Unlock()
+	a.down(StateConnecting, "", 0) // nothing can be sent now
 	c.stdin.Close()
-	if ctx.Err() == nil {
+	if ctx.Err() == nil && why != errExited {
 		c.kill()
 	}
-	gone := time.AfterFunc(time.Second, c.kill)
-	err = c.cmd.Wait()
-	gone.Stop()
-	c.kill() // what it left behind in its group
+	select {
+	case <-c.exited:
+	case <-time.After(time.Second):
+		c.kill()
+		<-c.exited
+	}
 	c.stdout.Close()
 	work.Wait()
 	if ctx.Err() == nil && why == errExited {
-		return p.ended(err)
+		return p.ended(c.err)
 	}
 	return why
 }
@@ -195,6 +215,10 @@ func (p *process) watch(done, alive <-chan struct{}, end func(error)) {
 		case <-alive:
 			missed = 0
 		case <-tick.C:
+			if p.full.Load() {
+				missed = 0 // its answer may stand behind what waits
+				continue
+			}
 			if missed++; missed > 2 {
 				end(fmt.Errorf("no answer to pings for %v", 2*pingEvery))
 				return
@@ -206,20 +230,12 @@ func (p *process) watch(done, alive <-chan struct{}, end func(error)) {
 	}
 }
 
-// say queues a line for the child. One that takes nothing is ended by watch.
+// say queues a line for the child, unless it leaves too much unread: then watch
+// ends it.
 func (p *process) say(l *gatewayLine) bool {
-	raw, err := json.Marshal(l)
-	if err != nil || len(raw) >= maxLine {
-		return false
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	select {
-	case p.out <- append(raw, '\n'): // never, while it is nil
-		return true
-	default:
-		return false
-	}
+	return p.out.put(l)
 }
 
 // read takes the child's lines until one is wrong or there are no more.
@@ -262,37 +278,6 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 			return nil, errExited
 		}
 	}
-}
-
-// childLog takes what a child writes to stderr: lines of bounded length and
-// number go to the log, the rest is dropped.
-type childLog struct {
-	log  *slog.Logger
-	mu   sync.Mutex
-	line []byte
-	from time.Time
-	n    int
-}
-
-func (c *childLog) Write(b []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, ch := range b {
-		if ch != '\n' {
-			if len(c.line) < 1000 {
-				c.line = append(c.line, ch)
-			}
-			continue
-		}
-		if now := time.Now(); now.Sub(c.from) > time.Minute {
-			c.from, c.n = now, 0
-		}
-		if c.n++; c.n <= 60 && len(c.line) > 0 {
-			c.log.Warn("channel program", "err", plain(strings.ToValidUTF8(string(c.line), "�"), 1000))
-		}
-		c.line = c.line[:0]
-	}
-	return len(b), nil
 }
 
 func clipText(s string, limit int) string { return strings.ToValidUTF8(s[:min(len(s), limit)], "") }

@@ -3,11 +3,11 @@ package channel
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // What the two sides say to each other, and what the gateway makes of it.
@@ -97,7 +97,7 @@ func (p *process) take(ctx context.Context, a *Account, l *childLine) error {
 		return p.inbound(ctx, a, l)
 	case "sent", "failed":
 		p.mu.Lock()
-		w := p.waits[l.ID]
+		w := p.waits[l.ID] // also where it was waited for too long
 		delete(p.waits, l.ID)
 		p.mu.Unlock()
 		if w == nil {
@@ -110,10 +110,10 @@ func (p *process) take(ctx context.Context, a *Account, l *childLine) error {
 		}
 	case "receipt":
 		if l.Status == "error" {
-			p.log.Warn("message not delivered", "err", plain(l.Message, 300))
+			p.said.tell("message not delivered", l.Message)
 		}
 	case "log":
-		p.log.Info("channel program", "err", plain(l.Message, 1000))
+		p.said.tell("channel program", l.Message)
 	default:
 		return fmt.Errorf("the program wrote a line of the unknown type %q", plain(l.Type, 64))
 	}
@@ -161,8 +161,8 @@ func (p *process) state(a *Account, l *childLine) error {
 // inbound passes on a message, and tells the child once it is durable.
 func (p *process) inbound(ctx context.Context, a *Account, l *childLine) error {
 	for _, id := range []string{l.ID, l.From, l.Chat} {
-		if id == "" || len(id) > maxIDs || strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-			return errors.New("the program passed on a message without an id, a sender or a chat")
+		if id == "" || len(id) > maxIDs || strings.ContainsFunc(id, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }) {
+			return fmt.Errorf("the program passed on a message without an id, a sender or a chat, or with one that is none: %q", plain(id, 64))
 		}
 	}
 	m := Inbound{
@@ -175,32 +175,51 @@ func (p *process) inbound(ctx context.Context, a *Account, l *childLine) error {
 			m.Mentioned = true // a reply to us
 		}
 	}
-	var taken []string
+	left, taken := maxFiles, []string(nil)
 	for i, f := range l.Media {
 		name := filepath.Base(f.Path)
 		taken = append(taken, p.media()+"/"+name)
-		if i >= maxFiles {
+		if i >= maxMedia {
 			continue
 		}
-		data, err := p.dir.ReadFile(p.media()+"/"+name, int64(p.conf.MediaMaxMb)<<20)
+		data, err := p.dir.ReadFile(p.media()+"/"+name, min(int64(p.conf.MediaMaxMb)<<20, int64(left)))
 		if err != nil {
 			m.Text = strings.TrimSpace(fmt.Sprintf("%s\n\n[%s, %s was not read]", m.Text, plain(cmp.Or(f.Name, name), 128), plain(f.MIME, 64)))
 			p.log.Warn("file not read", "err", err)
 			continue
 		}
+		left -= len(data)
 		m.Files = append(m.Files, File{Name: plain(cmp.Or(f.Name, name), 128), MIME: plain(f.MIME, 64), Data: data})
 	}
 	if m.Text != "" || len(m.Files) > 0 {
-		if err := a.Receive(ctx, 0, m); err != nil {
+		p.full.Store(true)
+		err := a.Receive(ctx, 0, m)
+		p.full.Store(false)
+		if err != nil {
 			return err
+		}
+		if p.conf.ReadReceipts && a.journal.known(m.ID) { // strangers do not learn that somebody is here
+			p.say(&gatewayLine{Type: "read", Chat: m.Chat, Message: m.Message})
 		}
 	}
 	for _, name := range taken {
 		p.dir.Remove(name)
 	}
-	p.say(&gatewayLine{Type: "ack", Seq: l.Seq})
-	if p.conf.ReadReceipts && a.journal.known(m.ID) { // strangers do not learn that somebody is here
-		p.say(&gatewayLine{Type: "read", Chat: m.Chat, Message: m.Message})
+	return p.acknowledge(ctx, l.Seq)
+}
+
+// acknowledge tells the child that it may forget a message. That is never left
+// out: while the child leaves too much unread, nothing more is read from it.
+func (p *process) acknowledge(ctx context.Context, seq int64) error {
+	p.mu.Lock()
+	out := p.out
+	p.mu.Unlock()
+	for out != nil && !out.put(&gatewayLine{Type: "ack", Seq: seq}) {
+		select {
+		case <-out.room:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	return nil
 }

@@ -69,20 +69,16 @@ func sendFault(l *childLine) *Fault {
 	return f
 }
 
-// sendOnce says a line to the child that has the queue to, and returns its
-// answer. One that comes too late is still expected: it does not end the child.
-func (p *process) sendOnce(ctx context.Context, to chan []byte, l *gatewayLine) (*childLine, error) {
+// sendOnce says a line to the child that has the queue to, and returns its answer.
+func (p *process) sendOnce(ctx context.Context, to *outbox, l *gatewayLine) (*childLine, error) {
 	w := make(chan childLine, 1)
 	p.mu.Lock()
-	same := to != nil && p.out == to
-	if same {
-		p.waits[l.ID] = w
+	ok := to != nil && p.out == to && to.put(l)
+	if ok {
+		p.waits[l.ID] = w // until it answers or ends
 	}
 	p.mu.Unlock()
-	if !same || !p.say(l) {
-		p.mu.Lock()
-		delete(p.waits, l.ID)
-		p.mu.Unlock()
+	if !ok {
 		return nil, &Fault{Err: errors.New("the program does not run or takes nothing"), Wait: 2 * time.Second}
 	}
 	select {

@@ -33,10 +33,11 @@ type Set struct {
 	o    Options
 	work sync.WaitGroup
 
-	mu       sync.Mutex
+	applying sync.Mutex // held by the one Apply that is under way
+
+	mu       sync.Mutex // never held while something ends or is read
 	accounts []*running
 	pairings map[string]*pairing
-	ctx      context.Context
 	closed   bool
 }
 
@@ -45,7 +46,6 @@ type running struct {
 	conf config.ChannelAccount
 	err  error // why it could not be made
 	end  context.CancelFunc
-	gone chan struct{}
 }
 
 // New returns a Set without accounts.
@@ -54,66 +54,64 @@ func New(o Options) *Set { return &Set{o: o, pairings: map[string]*pairing{}} }
 // Apply makes the accounts of list the running ones. Those that are as they were
 // are left alone; one that changed ends first and begins again.
 func (s *Set) Apply(list []config.ChannelAccount) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return
-	}
-	var kept, over []*running
-	for _, r := range s.accounts {
-		if slices.ContainsFunc(list, func(c config.ChannelAccount) bool { return reflect.DeepEqual(c, r.conf) }) {
-			kept = append(kept, r)
+	s.applying.Lock()
+	defer s.applying.Unlock()
+	old := map[int]*running{} // by their place in list
+	var over []*running
+	for _, r := range s.all() {
+		if i := slices.IndexFunc(list, func(c config.ChannelAccount) bool { return reflect.DeepEqual(c, r.conf) }); i >= 0 {
+			old[i] = r
 		} else {
 			over = append(over, r)
 			r.end()
 		}
 	}
 	for _, r := range over {
-		<-r.gone
-	}
-	var next []*running
-	for _, c := range list {
-		i := slices.IndexFunc(kept, func(r *running) bool { return reflect.DeepEqual(c, r.conf) })
-		if i >= 0 {
-			next = append(next, kept[i])
-		} else {
-			next = append(next, s.start(c))
+		if r.Account != nil {
+			<-r.gone
 		}
 	}
-	s.accounts = next
+	next := make([]*running, len(list))
+	for i := range list {
+		if next[i] = old[i]; next[i] == nil {
+			next[i] = s.open(list[i])
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, r := range next {
+		switch {
+		case old[i] != nil || r.Account == nil:
+		case s.closed:
+			r.journal.file.Close()
+		default:
+			s.run(r)
+		}
+	}
+	if !s.closed {
+		s.accounts = next
+	}
 }
 
-// start makes and runs one account.
-func (s *Set) start(c config.ChannelAccount) *running {
-	r := &running{conf: c, end: func() {}, gone: make(chan struct{})}
-	a, err := s.open(c)
+// open makes an account.
+func (s *Set) open(c config.ChannelAccount) *running {
+	r := &running{conf: c, end: func() {}}
+	p, err := s.pairing(c.Channel)
+	if err == nil {
+		r.Account, err = s.account(c, p)
+	}
 	if err != nil {
 		s.o.Log.Error("channel not started", "channel", c.Channel+":"+c.Account, "err", err)
-		r.err = err
-		close(r.gone)
-		return r
+		r.Account, r.err = nil, err
 	}
-	r.Account = a
-	ctx, end := context.WithCancel(context.Background())
-	receive, stop := context.WithCancel(ctx)
-	r.end, a.stop = end, stop
-	s.work.Go(func() {
-		defer close(r.gone)
-		defer a.journal.file.Close()
-		a.run(ctx, receive)
-	})
 	return r
 }
 
-func (s *Set) open(c config.ChannelAccount) (*Account, error) {
-	p, err := s.pairingLocked(c.Channel)
-	if err != nil {
-		return nil, err
-	}
-	a := &Account{
+func (s *Set) account(c config.ChannelAccount, p *pairing) (a *Account, err error) {
+	a = &Account{
 		conf: c, log: s.o.Log, pairing: p, handle: s.o.Handle,
-		wake: make(chan struct{}, 1), news: make(chan struct{}, 1), redo: make(chan struct{}, 1),
-		pauses: map[string]time.Time{}, handed: map[string]bool{}, chats: map[string][]Inbound{}, runDone: make(chan struct{}),
+		wake: make(chan struct{}, 1), news: make(chan struct{}, 1), redo: make(chan struct{}, 1), moved: make(chan struct{}, 1), gone: make(chan struct{}), runDone: make(chan struct{}),
+		pauses: map[string]time.Time{}, told: map[string]*outcome{}, chats: map[string][]Inbound{},
 		status: Status{State: StateConnecting},
 	}
 	switch c.Kind {
@@ -126,13 +124,34 @@ func (s *Set) open(c config.ChannelAccount) (*Account, error) {
 	default:
 		err = fmt.Errorf("kind %q is not known", c.Kind)
 	}
-	if err == nil {
-		a.journal, err = openJournal(s.o.Dir, journalName(&c))
+	if err != nil {
+		return nil, err
 	}
-	return a, err
+	var crashed []entry
+	if a.journal, crashed, err = openJournal(s.o.Dir, journalName(&c)); err != nil {
+		return nil, err
+	}
+	for _, e := range crashed {
+		a.log.Warn("message uncertain: it may have arrived", "channel", a.name(), "peer", e.Uncertain.To, "err", e.Uncertain.Why)
+	}
+	a.fresh = slices.Clone(a.journal.waiting.list)
+	return a, nil
 }
 
-func (s *Set) pairingLocked(channel string) (*pairing, error) {
+// run runs an account; s.mu is held and s is not closed.
+func (s *Set) run(r *running) {
+	ctx, end := context.WithCancel(context.Background())
+	receive, stop := context.WithCancel(ctx)
+	r.end, r.stop = end, stop
+	s.work.Go(func() {
+		r.Account.run(ctx, receive)
+	})
+}
+
+// pairing is who may write to a channel.
+func (s *Set) pairing(channel string) (*pairing, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if p := s.pairings[channel]; p != nil {
 		return p, nil
 	}
@@ -164,9 +183,11 @@ func (s *Set) Close(margin time.Duration) {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
-	for end := time.Now().Add(margin); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if !slices.ContainsFunc(s.Status(), func(st Status) bool { return st.State == StateOpen && st.Queued > 0 }) {
-			break
+	ctx, cancel := context.WithTimeout(context.Background(), margin)
+	defer cancel()
+	for _, r := range s.all() {
+		if r.Account != nil {
+			r.settle(ctx)
 		}
 	}
 	for _, r := range s.all() {
@@ -211,25 +232,43 @@ func (s *Set) find(channel, account string) (*Account, error) {
 	return found[0].Account, found[0].err
 }
 
+// Has reports whether there is such an account.
+func (s *Set) Has(channel, account string) bool {
+	_, err := s.find(channel, account)
+	return !errors.Is(err, ErrUnknown)
+}
+
+// Queue keeps a message to be sent by an account; done, if any, is told what
+// became of it. What cannot go out before an operator did something is refused.
+func (s *Set) Queue(channel, account string, out Outbound, done func(Sent, error)) error {
+	_, err := s.queue(channel, account, out, done)
+	return err
+}
+
+func (s *Set) queue(channel, account string, out Outbound, done func(Sent, error)) (*Account, error) {
+	a, err := s.find(channel, account)
+	if err != nil {
+		return nil, err
+	}
+	switch st := a.Status(); {
+	case st.Unlinked:
+		return nil, ErrNotLinked
+	case st.Terminal:
+		return nil, fmt.Errorf("%s: %w: %s", a.name(), ErrClosed, st.LastError)
+	}
+	return a, a.Queue(out, done)
+}
+
 // Send queues a message and waits until it was sent, refused or is uncertain.
 // When ctx ends first it stays queued.
 func (s *Set) Send(ctx context.Context, channel, account string, out Outbound) (Sent, error) {
-	a, err := s.find(channel, account)
-	if err != nil {
-		return Sent{}, err
-	}
-	switch st := a.Status(); {
-	case st.State == StateNotLinked:
-		return Sent{}, ErrNotLinked
-	case st.Terminal:
-		return Sent{}, fmt.Errorf("%s: %w: %s", a.name(), ErrClosed, st.LastError)
-	}
 	type result struct {
 		Sent
 		error
 	}
 	done := make(chan result, 1)
-	if err := a.Queue(out, func(sent Sent, err error) { done <- result{sent, err} }); err != nil {
+	a, err := s.queue(channel, account, out, func(sent Sent, err error) { done <- result{sent, err} })
+	if err != nil {
 		return Sent{}, err
 	}
 	select {
@@ -237,6 +276,8 @@ func (s *Set) Send(ctx context.Context, channel, account string, out Outbound) (
 		return r.Sent, r.error
 	case <-ctx.Done():
 		return Sent{}, fmt.Errorf("%s: not sent yet, and stays queued: %w", a.name(), context.Cause(ctx))
+	case <-a.gone:
+		return Sent{}, fmt.Errorf("%s: not sent yet, and stays queued: %w", a.name(), ErrClosed)
 	}
 }
 
@@ -253,10 +294,13 @@ func (s *Set) Logout(channel, account string) (string, error) {
 // waits for an operator. Its Status tells how that fares.
 func (s *Set) Login(channel, account string) (*Account, error) {
 	a, p, err := s.linking(channel, account)
-	if err == nil && a.Status().State != StateOpen {
+	if err != nil {
+		return nil, err
+	}
+	if s := a.Status(); s.State != StateOpen && s.QR == "" { // else that is under way
 		p.link(a)
 	}
-	return a, err
+	return a, nil
 }
 
 // Account returns an account; without an id the channel's default, or only, one.
@@ -273,6 +317,17 @@ func (s *Set) linking(channel, account string) (*Account, *process, error) {
 		return nil, nil, fmt.Errorf("%s is not linked but has a token: take it out of the configuration: %w", a.name(), ErrUnknown)
 	}
 	return a, p, nil
+}
+
+// ClearUncertain forgets the uncertain messages of an account, which an operator
+// has seen, and returns its id and how many there were.
+func (s *Set) ClearUncertain(channel, account string) (id string, n int, err error) {
+	a, err := s.find(channel, account)
+	if err != nil {
+		return "", 0, err
+	}
+	n = a.Status().Unsure
+	return a.ID(), n, a.keep(entry{Cleared: true})
 }
 
 // Pending lists who waits for leave to write to a channel.
@@ -303,9 +358,7 @@ func (s *Set) pairingOf(channel string) (*pairing, error) {
 	if _, err := s.find(channel, ""); errors.Is(err, ErrUnknown) {
 		return nil, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.pairingLocked(channel)
+	return s.pairing(channel)
 }
 
 // journalName is the same while the account is the same one at the network: a

@@ -2,6 +2,7 @@ package channel
 
 import (
 	"io"
+	"os"
 	"os/exec"
 	"runtime"
 	"syscall"
@@ -13,9 +14,11 @@ import (
 
 // child is a running program.
 type child struct {
-	cmd    *exec.Cmd
 	stdin  io.WriteCloser
 	stdout io.ReadCloser
+	kill   func()        // it and everything that it started in its group
+	exited chan struct{} // closed when they are gone, with why in err
+	err    error
 }
 
 // spawn starts a program without a shell: in dir, with an environment made from
@@ -24,19 +27,39 @@ type child struct {
 func spawn(command, env []string, dir string, stderr io.Writer) (*child, error) {
 	cmd := confined(command, env, dir)
 	cmd.Stderr = stderr
-	cmd.WaitDelay = time.Second // a descendant may hold the pipes
-	in, err := cmd.StdinPipe()
+	cmd.WaitDelay = time.Second // a descendant may hold the pipe
+	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
 	}
-	out, err := cmd.StdoutPipe()
+	stdout, theirs, err := os.Pipe() // not cmd's, whose Wait would not wait for who reads it
 	if err != nil {
+		stdin.Close()
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	cmd.Stdout = theirs
+	err = cmd.Start()
+	theirs.Close()
+	if err != nil {
+		stdin.Close()
+		stdout.Close()
 		return nil, err
 	}
-	return &child{cmd, in, out}, nil
+	c := &child{stdin: stdin, stdout: stdout, exited: make(chan struct{})}
+	c.kill = func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	go func() {
+		c.err = cmd.Wait()
+		c.kill() // what it left behind in its group
+		close(c.exited)
+	}()
+	return c, nil
+}
+
+// keepFirstDescriptors has those close that we may have inherited.
+func keepFirstDescriptors() {
+	for fd := 3; fd < 1024; fd++ {
+		syscall.CloseOnExec(fd)
+	}
 }
 
 // confined is a command with what it needs and no more.
@@ -45,6 +68,7 @@ func confined(command, env []string, dir string) *exec.Cmd {
 	cmd.Dir = dir
 	cmd.Env = append([]string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + dir, "LANG=C.UTF-8", "TMPDIR=" + dir}, env...)
 	cmd.SysProcAttr = childAttr()
+	keepDescriptors()
 	return cmd
 }
 
@@ -75,6 +99,3 @@ func (b *bounded) Write(p []byte) (int, error) {
 	*b = append(*b, p[:min(len(p), 4096-len(*b))]...)
 	return len(p), nil
 }
-
-// kill ends the program and everything that it started in its group.
-func (c *child) kill() { syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) }

@@ -2,6 +2,7 @@ package channel
 
 import (
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -80,8 +81,31 @@ func cutAt(text string, limit int) int {
 			return i + len(between)
 		}
 	}
-	return end
+	return whole(text, end)
 }
+
+// whole moves a cut to before a character that is made of several, such as an
+// emoji of a family, a flag or a letter with its accents, unless it is very long.
+func whole(text string, cut int) int {
+	for at := cut; cut-at < 64 && at > 0; {
+		last, size := utf8.DecodeLastRuneInString(text[:at])
+		next, _ := utf8.DecodeRuneInString(text[at:])
+		if !joins(next) && last != zeroWidthJoiner && !(flag(last) && flag(next)) {
+			return at
+		}
+		at -= size
+	}
+	return cut
+}
+
+const zeroWidthJoiner = '\u200d'
+
+// joins reports whether a rune belongs to the one before it.
+func joins(r rune) bool {
+	return r == zeroWidthJoiner || unicode.Is(unicode.M, r) || 0x1f3fb <= r && r <= 0x1f3ff
+}
+
+func flag(r rune) bool { return 0x1f1e6 <= r && r <= 0x1f1ff }
 
 // fence is the fence line that is open after text, which begins within open.
 func fence(open, text string) string {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,7 @@ const (
 	callTime      = 30 * time.Second
 	telegramLimit = 4096    // UTF-16 units of a message, after its entities were parsed
 	maxAnswer     = 8 << 20 // bytes of one answer of the API
+	maxBatch      = 8 << 20 // bytes of messages that are kept at a time
 )
 
 // telegram is a bot, over the Bot API (core.telegram.org/bots/api).
@@ -33,6 +35,7 @@ type telegram struct {
 	maxFile   int64
 	transport *transport
 	me        atomic.Pointer[tgUser]
+	turf      turf
 }
 
 func newTelegram(c *config.ChannelAccount, dial func(ctx context.Context, network, addr string) (net.Conn, error)) (*telegram, error) {
@@ -179,7 +182,9 @@ func (t *telegram) Run(ctx context.Context, a *Account) error {
 			return t.fault(err)
 		}
 		a.Alive("")
+		t.turf.held(time.Now())
 		var list []Inbound
+		held := 0
 		for _, raw := range updates {
 			var u tgUpdate
 			if err := json.Unmarshal(raw, &u); err != nil {
@@ -192,11 +197,21 @@ func (t *telegram) Run(ctx context.Context, a *Account) error {
 				continue
 			}
 			offset = max(offset, u.ID+1)
+			if m := u.Message; m != nil && m.MigrateTo != 0 {
+				a.log.Warn("group has a new id, by which groups must name it", "channel", a.name(), "old", m.Chat.ID, "new", m.MigrateTo)
+			}
 			if m, ok := t.inbound(&u); ok {
 				if judge(&a.conf, &m, func(id string) bool { return a.pairing.allowed(a.conf.Account, id) }) == admitted {
 					t.fetch(ctx, &m, u.Message)
 				}
 				list = append(list, m)
+				held += m.weight()
+			}
+			if held > maxBatch && ctx.Err() == nil { // a hundred updates may have a hundred files
+				if err := a.Receive(ctx, offset, list...); err != nil {
+					return err
+				}
+				list, held = nil, 0
 			}
 		}
 		if ctx.Err() != nil {
@@ -218,7 +233,8 @@ func (t *telegram) fault(err error) error {
 	case http.StatusUnauthorized, http.StatusNotFound:
 		return final("the bot token is not accepted (%d %s): take a new one from @BotFather", e.code, e.text)
 	case http.StatusConflict:
-		return &Fault{Err: errors.New("another program polls with this bot token: only one can; stop the other one"), Wait: pollTime + pollMargin}
+		wait := t.turf.lost(time.Now())
+		return &Fault{Err: fmt.Errorf("another program polls with this bot token, and only one can: stop the other one; this one waits for %s", wait), Wait: wait}
 	case http.StatusTooManyRequests:
 		return &Fault{Err: e, Wait: e.after}
 	}
@@ -227,35 +243,56 @@ func (t *telegram) fault(err error) error {
 
 // Send sends a text, formatted where the API can parse it, or one file.
 func (t *telegram) Send(ctx context.Context, out Outbound) (Sent, error) {
+	m, err := t.deliver(ctx, out)
+	var e *apiError
+	if errors.As(err, &e) && e.moved != 0 {
+		out.To = strconv.FormatInt(e.moved, 10)
+		m, err = t.deliver(ctx, out)
+	}
+	return t.sent(m, err)
+}
+
+func (t *telegram) deliver(ctx context.Context, out Outbound) (m tgMessage, err error) {
 	in := map[string]any{"chat_id": out.To}
-	if out.Thread != "" {
+	if out.Thread != "" && out.Thread != generalTopic {
 		in["message_thread_id"] = json.Number(out.Thread)
 	}
 	if out.ReplyTo != "" {
 		in["reply_parameters"] = map[string]any{"message_id": json.Number(out.ReplyTo), "allow_sending_without_reply": true}
 	}
 	if len(out.Files) > 0 {
-		return t.sent(t.upload(ctx, in, out.Files[0]))
+		return t.upload(ctx, in, out.Files[0])
 	}
-	in["text"], in["parse_mode"] = formatted(out.Text), "HTML"
-	m, err := t.sendText(ctx, in)
-	var e *apiError
-	if errors.As(err, &e) && e.code == http.StatusBadRequest {
-		switch {
-		case e.moved != 0:
-			in["chat_id"] = e.moved
-			m, err = t.sendText(ctx, in)
-		case strings.Contains(e.text, "parse entities"), strings.Contains(e.text, "too long"):
-			in["text"] = out.Text
-			delete(in, "parse_mode")
-			m, err = t.sendText(ctx, in)
-		}
-	}
-	return t.sent(m, err)
+	return m, t.text(ctx, "sendMessage", in, out.Text, &m)
 }
 
-func (t *telegram) sendText(ctx context.Context, in map[string]any) (m tgMessage, err error) {
-	return m, t.call(ctx, callTime, "sendMessage", in, &m)
+// text makes a request with a text: formatted, and as it is where the API does
+// not take that.
+func (t *telegram) text(ctx context.Context, method string, in map[string]any, text string, out any) error {
+	in["text"], in["parse_mode"] = formatted(text), "HTML"
+	err := t.call(ctx, callTime, method, in, out)
+	var e *apiError
+	if errors.As(err, &e) && e.code == http.StatusBadRequest &&
+		(strings.Contains(e.text, "parse entities") || strings.Contains(e.text, "too long") || strings.Contains(e.text, "empty")) {
+		in["text"] = text
+		delete(in, "parse_mode")
+		err = t.call(ctx, callTime, method, in, out)
+	}
+	return err
+}
+
+// Edit puts a text in place of one that was sent. To do so twice changes
+// nothing, so that what is not known to have been done may be done again.
+func (t *telegram) Edit(ctx context.Context, to, message, text string) error {
+	err := t.text(ctx, "editMessageText", map[string]any{"chat_id": to, "message_id": json.Number(message)}, text, nil)
+	var e *apiError
+	if err == nil || errors.As(err, &e) && strings.Contains(e.text, "message is not modified") {
+		return nil
+	}
+	if _, err = t.sent(tgMessage{}, err); !errors.As(err, new(*Fault)) {
+		err = &Fault{Err: err, Wait: 3 * time.Second}
+	}
+	return err
 }
 
 // sent says what the outcome of a send means: not sent, refused, or unknown.
@@ -284,70 +321,6 @@ func (t *telegram) Typing(ctx context.Context, m Inbound) {
 		in["message_thread_id"] = json.Number(m.Thread)
 	}
 	t.call(ctx, 5*time.Second, "sendChatAction", in, nil)
-}
-
-// formatted is text as the API's HTML: code blocks, code and bold, of which no
-// character can be lost; everything else is as it was written.
-func formatted(text string) string {
-	escape := strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace
-	var b strings.Builder
-	block := false
-	for line := range strings.Lines(text) {
-		body := strings.TrimRight(line, "\n")
-		fence := strings.TrimSpace(body)
-		switch {
-		case !block && strings.HasPrefix(fence, "```") && !strings.Contains(fence[3:], "`"):
-			block = true
-			b.WriteString("<pre>")
-			continue
-		case block && fence == "```":
-			block = false
-			b.WriteString("</pre>" + line[len(body):])
-			continue
-		case block:
-			b.WriteString(escape(line))
-			continue
-		}
-		parts := strings.Split(body, "`")
-		if len(parts)%2 == 0 {
-			parts = []string{body}
-		}
-		for i, part := range parts {
-			switch {
-			case i%2 == 0:
-				b.WriteString(bold(escape(part)))
-			case part == "":
-				b.WriteString("``")
-			default:
-				b.WriteString("<code>" + escape(part) + "</code>")
-			}
-		}
-		b.WriteString(line[len(body):])
-	}
-	if block {
-		b.WriteString("</pre>")
-	}
-	return b.String()
-}
-
-// bold marks what stands between pairs of two asterisks.
-func bold(s string) string {
-	parts := strings.Split(s, "**")
-	if len(parts)%2 == 0 {
-		return s
-	}
-	var b strings.Builder
-	for i, p := range parts {
-		switch {
-		case i%2 == 0:
-			b.WriteString(p)
-		case p == "":
-			b.WriteString("****")
-		default:
-			b.WriteString("<b>" + p + "</b>")
-		}
-	}
-	return b.String()
 }
 
 // sizeText is a size for people.

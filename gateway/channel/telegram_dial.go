@@ -19,7 +19,7 @@ type transport = http.Transport
 // address, in which the token is.
 func newTransport(family string, dial func(ctx context.Context, network, addr string) (net.Conn, error)) *transport {
 	if dial == nil {
-		dial = (&net.Dialer{Timeout: dialTime, FallbackDelay: fallbackDelay, KeepAlive: 30 * time.Second}).DialContext
+		dial = newDialer().DialContext
 	}
 	return &transport{
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -31,4 +31,9 @@ func newTransport(family string, dial func(ctx context.Context, network, addr st
 		TLSHandshakeTimeout: dialTime, DisableCompression: true, MaxIdleConnsPerHost: 8,
 		IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: 64 << 10,
 	}
+}
+
+// newDialer tries IPv6 first, and IPv4 beside it when that does not answer.
+func newDialer() *net.Dialer {
+	return &net.Dialer{Timeout: dialTime, FallbackDelay: fallbackDelay, KeepAlive: 30 * time.Second}
 }

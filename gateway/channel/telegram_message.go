@@ -33,15 +33,19 @@ type (
 		Last     string `json:"last_name"`
 		Username string `json:"username"`
 	}
+	tgChat struct {
+		ID    int64  `json:"id"`
+		Type  string `json:"type"`
+		Forum bool   `json:"is_forum"`
+	}
 	tgMessage struct {
-		ID     int64   `json:"message_id"`
-		Thread int64   `json:"message_thread_id"`
-		Topic  bool    `json:"is_topic_message"`
-		From   *tgUser `json:"from"`
-		Chat   struct {
-			ID   int64  `json:"id"`
-			Type string `json:"type"`
-		} `json:"chat"`
+		ID            int64           `json:"message_id"`
+		Thread        int64           `json:"message_thread_id"`
+		Topic         bool            `json:"is_topic_message"`
+		From          *tgUser         `json:"from"`
+		Chat          tgChat          `json:"chat"`
+		SenderChat    *tgChat         `json:"sender_chat"` // who is no person: an anonymous administrator, a channel
+		MigrateTo     int64           `json:"migrate_to_chat_id"`
 		ForwardDate   int64           `json:"forward_date"`
 		ForwardOrigin json.RawMessage `json:"forward_origin"`
 		ReplyTo       *tgMessage      `json:"reply_to_message"`
@@ -70,7 +74,11 @@ type (
 	}
 )
 
-const telegramDownload = 20 << 20 // the cloud's own bound for getFile
+const (
+	fileTime         = time.Minute // in which nothing else of the account is read
+	telegramDownload = 20 << 20    // the cloud's own bound for getFile
+	generalTopic     = "1"         // of a forum, which messages do not name and may not be sent to by name
+)
 
 // inbound is an update as a message, if it is one that somebody said.
 func (t *telegram) inbound(u *tgUpdate) (Inbound, bool) {
@@ -79,7 +87,7 @@ func (t *telegram) inbound(u *tgUpdate) (Inbound, bool) {
 	if edited {
 		m = u.Edited
 	}
-	if m == nil || m.From == nil || m.From.IsBot || m.Chat.Type == "channel" {
+	if m == nil || m.From == nil || m.From.IsBot || m.SenderChat != nil || m.From.ID <= 0 || m.Chat.ID == 0 || m.Chat.Type == "channel" {
 		return Inbound{}, false
 	}
 	in := Inbound{
@@ -87,8 +95,11 @@ func (t *telegram) inbound(u *tgUpdate) (Inbound, bool) {
 		Group: m.Chat.Type != "private", Name: plain(m.From.First+" "+m.From.Last, 64), Text: cmp.Or(m.Text, m.Caption),
 		Message: strconv.FormatInt(m.ID, 10), Edited: edited, Forwarded: m.ForwardDate != 0 || len(m.ForwardOrigin) > 0,
 	}
-	if m.Topic && m.Thread != 0 {
+	switch {
+	case m.Topic && m.Thread != 0:
 		in.Thread = strconv.FormatInt(m.Thread, 10)
+	case m.Chat.Forum:
+		in.Thread = generalTopic
 	}
 	if r := m.ReplyTo; r != nil {
 		in.Mentioned = r.From != nil && r.From.ID == me.ID
@@ -127,13 +138,14 @@ func (t *telegram) fetch(ctx context.Context, in *Inbound, m *tgMessage) {
 		files = append(files, m.Photo[n-1])
 		files[0].MIME, files[0].Name = "image/jpeg", "photo.jpg"
 	}
-	for _, f := range []*tgFile{m.Document, m.Voice, m.Audio, m.Video} {
-		if f != nil {
+	for name, f := range map[string]*tgFile{"document": m.Document, "voice message": m.Voice, "audio": m.Audio, "video": m.Video} {
+		if f != nil { // a message has one of them
+			f.Name = cmp.Or(f.Name, name)
 			files = append(files, *f)
 		}
 	}
 	for _, f := range files {
-		name := plain(cmp.Or(f.Name, "file"), 128)
+		name := plain(f.Name, 128)
 		why := ""
 		data, err := []byte(nil), error(nil)
 		image, text := strings.HasPrefix(f.MIME, "image/"), strings.HasPrefix(f.MIME, "text/") || f.MIME == "application/json"
@@ -167,7 +179,7 @@ func (t *telegram) download(ctx context.Context, id string) ([]byte, error) {
 	if clean := path.Clean("/" + f.Path); f.Path == "" || clean != "/"+f.Path {
 		return nil, fmt.Errorf("telegram: a file path that is none")
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, fileTime)
 	defer cancel()
 	resp, err := t.request(ctx, http.MethodGet, "/file/bot"+t.token+"/"+(&url.URL{Path: f.Path}).EscapedPath(), "", nil)
 	if err != nil {

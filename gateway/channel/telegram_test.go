@@ -3,7 +3,6 @@ package channel
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -13,88 +12,6 @@ import (
 
 	"openclaw/reload/config"
 )
-
-// TestTelegramSenders is the table of who may speak, by numeric id.
-func TestTelegramSenders(t *testing.T) {
-	private := func(from int64, more string) string {
-		return fmt.Sprintf(`"message":{"message_id":5,"from":{"id":%d,"first_name":"Owner","username":"owner"},"chat":{"id":%d,"type":"private"},"text":"hi"%s}`, from, from, more)
-	}
-	group := func(from int64, text, more string) string {
-		return fmt.Sprintf(`"message":{"message_id":5,"from":{"id":%d,"first_name":"O"},"chat":{"id":-100,"type":"supergroup"},"text":%q%s}`, from, text, more)
-	}
-	named := `,"entities":[{"type":"mention","offset":3,"length":9}]`
-	for _, c := range []struct {
-		name, update string
-		change       func(*config.ChannelAccount)
-		admitted     bool
-		code         bool
-	}{
-		{"unknown, allowlist", private(8, ""), nil, false, false},
-		{"unknown, pairing", private(8, ""), func(c *config.ChannelAccount) { c.DMPolicy = "pairing" }, false, true},
-		{"unknown, open", private(8, ""), func(c *config.ChannelAccount) { c.DMPolicy = "open" }, true, false},
-		{"listed, disabled", private(7, ""), func(c *config.ChannelAccount) { c.DMPolicy = "disabled" }, false, false},
-		{"listed", private(7, ""), nil, true, false},
-		{"listed, forwarded", private(7, `,"forward_origin":{"type":"user"}`), nil, true, false},
-		{"display name listed", private(8, ""), func(c *config.ChannelAccount) { c.AllowFrom = []string{"Owner"} }, false, false},
-		{"username listed", private(8, ""), func(c *config.ChannelAccount) { c.AllowFrom = []string{"owner", "@owner"} }, false, false},
-		{"allowFrom is empty", private(7, ""), func(c *config.ChannelAccount) { c.AllowFrom = []string{} }, false, false},
-		{"no allowFrom", private(7, ""), func(c *config.ChannelAccount) { c.AllowFrom = nil }, false, false},
-		{"edited", strings.Replace(private(7, ""), "message", "edited_message", 1), nil, false, false},
-		{"callback", `"callback_query":{"id":"1","from":{"id":7},"data":"x"}`, nil, false, false},
-		{"channel post", `"channel_post":{"message_id":1,"chat":{"id":-5,"type":"channel"},"text":"x"}`, nil, false, false},
-		{"another bot", strings.Replace(private(7, ""), `"id":7,`, `"id":7,"is_bot":true,`, 1), nil, false, false},
-		{"group without mention", group(7, "hi all", ""), nil, false, false},
-		{"group, mentioned", group(7, "hi @claw_bot", named), nil, true, false},
-		{"group, another is mentioned", group(7, "hi @claw_bob", named), nil, false, false},
-		{"group, named without an entity", group(7, "hi @claw_bot", ""), nil, false, false},
-		{"group, reply to us", group(7, "yes", `,"reply_to_message":{"message_id":1,"from":{"id":4242}}`), nil, true, false},
-		{"group, stranger mentions", group(8, "hi @claw_bot", named), nil, false, false},
-		{"group, no mention wanted", group(7, "hi", ""), func(c *config.ChannelAccount) {
-			c.Groups = map[string]config.Group{"-100": {Enabled: true}}
-		}, true, false},
-		{"another group listed", group(7, "hi @claw_bot", named), func(c *config.ChannelAccount) {
-			c.Groups = map[string]config.Group{"-101": {Enabled: true}}
-		}, false, false},
-		{"groups disabled", group(7, "hi @claw_bot", named), func(c *config.ChannelAccount) { c.GroupPolicy = "disabled" }, false, false},
-		{"paired people are nobody in groups", group(8, "hi @claw_bot", named), func(c *config.ChannelAccount) { c.DMPolicy = "open" }, false, false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			r, api := newRig(t), newFakeAPI(t)
-			conf := bot(api.srv.URL)
-			if c.change != nil {
-				c.change(&conf)
-			}
-			api.push(10, c.update)
-			r.set.Apply([]config.ChannelAccount{conf})
-			account, err := r.set.find("telegram", "")
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.until("the offset", func() bool { return account.Offset() == 11 })
-			want := 0
-			if c.admitted || c.code {
-				want = 1
-			}
-			r.until("the reply", func() bool { s := account.Status(); return len(api.sent()) >= want && s.Waiting == 0 && s.Queued == 0 })
-			r.mu.Lock()
-			n := len(r.got)
-			r.mu.Unlock()
-			if (n == 1) != c.admitted {
-				t.Errorf("handed on %d times", n)
-			}
-			sent := api.sent()
-			if c.code {
-				pending, err := r.set.Pending("telegram")
-				if err != nil || len(pending) != 1 || !strings.Contains(sent[0], pending[0].Code) || pending[0].ID != "8" {
-					t.Errorf("%v, %v; told %q", pending, err, sent)
-				}
-			} else if len(sent) != want {
-				t.Errorf("sent %q", sent)
-			}
-		})
-	}
-}
 
 // TestTelegramBadDays: whatever the API does, what was said is answered once.
 func TestTelegramBadDays(t *testing.T) {
@@ -208,8 +125,10 @@ func TestTelegramFiles(t *testing.T) {
 	api.push(12, `"message":{"message_id":7,"from":{"id":7},"chat":{"id":7,"type":"private"},"document":{"file_id":"n","file_name":"n.zip","mime_type":"application/zip","file_size":9}}`)
 	api.push(13, `"message":{"message_id":8,"from":{"id":7},"chat":{"id":7,"type":"private"},"document":{"file_id":"n","file_name":"n.txt","mime_type":"text/plain","file_size":99999999}}`)
 	api.push(14, `"message":{"message_id":9,"from":{"id":7},"chat":{"id":7,"type":"private"},"document":{"file_id":"../../secret","file_name":"n.txt","mime_type":"text/plain"}}`)
+	api.push(15, `"message":{"message_id":10,"from":{"id":7},"chat":{"id":7,"type":"private"},"voice":{"file_id":"v","mime_type":"audio/ogg","file_size":2048}}`)
+	api.push(16, `"message":{"message_id":11,"from":{"id":7},"chat":{"id":7,"type":"private"},"document":{"file_id":"n","file_name":"a\nb\u0000.txt","mime_type":"text/plain"}}`)
 	r.set.Apply([]config.ChannelAccount{bot(api.srv.URL)})
-	r.until("five", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.got) == 5 })
+	r.until("all", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.got) == 7 })
 	g := r.got
 	if g[0].Text != "look" || len(g[0].Files) != 1 || string(g[0].Files[0].Data) != "file:docs/big" || g[0].Files[0].MIME != "image/jpeg" {
 		t.Errorf("picture: %+v", g[0])
@@ -221,6 +140,9 @@ func TestTelegramFiles(t *testing.T) {
 		if len(g[i].Files) != 0 || !strings.Contains(g[i].Text, why) {
 			t.Errorf("%d: %+v", i, g[i])
 		}
+	}
+	if g[5].Text != "[voice message, audio/ogg, 2 KB was not fetched: this kind is not read]" || g[6].Files[0].Name != "a b .txt" {
+		t.Errorf("%+v, %+v", g[5], g[6])
 	}
 	sent, err := r.set.Send(t.Context(), "telegram", "default", Outbound{ID: "f", To: "7", Text: "here", Files: []File{{Name: "a.png", MIME: "image/png", Data: []byte("x")}, {Name: "a.pdf", Data: []byte("y")}}})
 	if err != nil || sent.MessageID == "" {
@@ -312,7 +234,7 @@ func TestPairing(t *testing.T) {
 // TestJournal: what was sending when the process ended is uncertain, the rest goes on.
 func TestJournal(t *testing.T) {
 	r := newRig(t)
-	j, err := openJournal(r.dir, "x-default")
+	j, _, err := openJournal(r.dir, "x-default")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,10 +248,10 @@ func TestJournal(t *testing.T) {
 	}
 	for range 2 { // as it was and as it was written anew
 		j.file.Close()
-		if j, err = openJournal(r.dir, "x-default"); err != nil {
+		if j, _, err = openJournal(r.dir, "x-default"); err != nil {
 			t.Fatal(err)
 		}
-		if len(j.waiting) != 1 || j.waiting[0].ID != "2" || !j.waiting[0].Again || len(j.queue) != 1 || j.queue[0].out.ID != "c" ||
+		if len(j.waiting.list) != 1 || j.waiting.list[0].ID != "2" || !j.waiting.list[0].Again || len(j.queue.list) != 1 || j.queue.list[0].out.ID != "c" ||
 			len(j.uncertain) != 1 || j.uncertain[0].ID != "b" || j.offset != 3 || !j.known("1") || j.known("3") {
 			t.Fatalf("%+v %+v %+v", j.waiting, j.queue, j.uncertain)
 		}

@@ -18,6 +18,9 @@ type Path struct{ name string }
 
 func (p Path) String() string { return path.Join(".", p.name) }
 
+// given reports whether there was such an argument.
+func (p Path) given() bool { return p.name != "" }
+
 // beneath is an entry of the directory p.
 func (p Path) beneath(name string) Path { return Path{path.Join(p.String(), name)} }
 

@@ -37,7 +37,7 @@ func tool[A any](name string, class Class, description string, h func(ctx contex
 // rows is the table of tools. It is built once, by a function, so that a
 // handler may read it.
 var rows = sync.OnceValue(func() []*row {
-	return slices.Concat(execTools(), fileTools(), processTools(), webTools(), sessionTools())
+	return slices.Concat(execTools(), fileTools(), processTools(), webTools(), sessionTools(), messageTools())
 })
 
 // Table returns every tool there is. A name in a policy that is neither here

@@ -55,6 +55,7 @@ type Options struct {
 	Dir      *store.Dir
 	Log      *slog.Logger
 	Sessions Sessions
+	Messages Messages
 	Hidden   []string       // files and directories, beside Dir, that no program may see
 	Ask      func(Approval) // tells clients that a decision is wanted; may be nil
 }
@@ -114,11 +115,12 @@ type Scope struct {
 	Agent      config.ResolvedAgent
 	SessionKey string // canonical; "" for a turn without a session
 	RunID      string
-	Workspace  string // absolute
-	Main       bool   // the agent's main session
-	Provider   string // of the model, as provider or provider/model
-	Parent     *Set   // of the session that made this one, which never has more
-	HTTP       bool   // asked over HTTP, by no model
+	Workspace  string                 // absolute
+	Main       bool                   // the agent's main session
+	Provider   string                 // of the model, as provider or provider/model
+	Parent     *Set                   // of the session that made this one, which never has more
+	HTTP       bool                   // asked over HTTP, by no model
+	From       *store.DeliveryContext // the chat that is being answered, if it is one
 }
 
 // Set is the tools that one scope may use, settled by For.

@@ -18,6 +18,8 @@ type binder struct {
 
 	providers []string                   // that a model may name
 	listed    map[string]map[string]bool // by provider, the ids of its models
+
+	groupPolicy string // of channels.defaults
 }
 
 // maxTold bounds the problems, and the warnings, that are told one by one.
@@ -74,8 +76,12 @@ func (b *binder) object(path, pattern string, n *Node, v reflect.Value) {
 	fields := fieldsOf(v.Type())
 	if n.Kind != Object {
 		for _, f := range fields {
-			if f.short && n.Kind == String {
-				b.leaf(path, joinKey(pattern, f.key), n, v.FieldByIndex(f.index), &f)
+			word := n
+			if n.Kind == Bool && strings.HasSuffix(pattern, ".streaming") {
+				word = &Node{Kind: String, Line: n.Line, Column: n.Column, Str: map[bool]string{true: "partial", false: "off"}[n.Bool]}
+			}
+			if f.short && word.Kind == String {
+				b.leaf(path, joinKey(pattern, f.key), word, v.FieldByIndex(f.index), &f)
 				return
 			}
 		}
@@ -252,9 +258,13 @@ func (b *binder) leaf(path, pattern string, n *Node, v reflect.Value, f *field) 
 		for i, item := range n.Items {
 			at := joinIndex(path, i)
 			b.at[at] = item
-			if item.Kind == Number && strings.HasSuffix(pattern, "llowFrom") && isInteger(item.Str) {
-				list = append(list, item.Str) // ids of some networks are numbers
+			people := strings.HasSuffix(pattern, "llowFrom")
+			if item.Kind == Number && people && isInteger(item.Str) { // ids of some networks are numbers
+				list = append(list, b.sender(at, item, item.Str))
 			} else if text, ok := b.stringOf(at, item); ok {
+				if people {
+					text = b.sender(at, item, text)
+				}
 				list = append(list, text)
 			}
 		}

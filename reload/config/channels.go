@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
 	"net/url"
@@ -19,40 +18,48 @@ type Channel struct {
 	APIRoot        string             `key:"apiRoot" default:"https://api.telegram.org" reload:"hot" doc:"Root of the Bot API: https, or a loopback address."`
 	Network        ChannelNetwork     `key:"network"`
 	DMPolicy       string             `key:"dmPolicy" default:"pairing" oneof:"pairing,allowlist,open,disabled" reload:"hot" doc:"Who may write directly: with pairing strangers get a code for openclaw pairing approve, and reach no model."`
-	AllowFrom      []string           `key:"allowFrom" reload:"hot" doc:"Ids of those who may write: numbers at Telegram, phone numbers or JIDs at WhatsApp, never names. An empty list is nobody."`
-	GroupPolicy    string             `key:"groupPolicy" default:"allowlist" oneof:"open,allowlist,disabled" reload:"hot" doc:"Who may write in groups: with allowlist those of groupAllowFrom."`
+	AllowFrom      []string           `key:"allowFrom" reload:"hot" doc:"Ids of those who may write: numbers at Telegram, phone numbers or JIDs at WhatsApp, never names; * is anybody. An empty list is nobody."`
+	GroupPolicy    string             `key:"groupPolicy" default:"allowlist" oneof:"open,allowlist,disabled" reload:"hot" doc:"Who may write in groups: with allowlist those of groupAllowFrom, at Telegram in those of groups; disabled closes all of them."`
 	GroupAllowFrom []string           `key:"groupAllowFrom" reload:"hot" doc:"Ids of those who may write in groups; allowFrom when absent."`
 	Groups         map[string]Group   `key:"groups"`
+	Direct         map[string]Direct  `key:"direct"`
 	MediaMaxMb     int                `key:"mediaMaxMb" default:"5" min:"1" max:"20" reload:"hot" doc:"Megabytes of one file that is taken in."`
+	Streaming      Streaming          `key:"streaming"`
 	ReadReceipts   bool               `key:"sendReadReceipts" default:"true" reload:"hot" doc:"Tell WhatsApp that a message was read, once it was let in."`
 	Accounts       map[string]Account `key:"accounts"`
 }
 
 // Account is one account of a channel; what it leaves out is the channel's.
 type Account struct {
-	Enabled        bool             `key:"enabled" default:"true" reload:"hot" doc:"Connect it."`
-	Command        []string         `key:"command" reload:"hot" doc:"The program and its arguments."`
-	BotToken       Secret           `key:"botToken" reload:"hot" doc:"The Telegram bot's token."`
-	APIRoot        string           `key:"apiRoot" reload:"hot" doc:"Root of the Bot API."`
-	Network        ChannelNetwork   `key:"network"`
-	DMPolicy       string           `key:"dmPolicy" oneof:"pairing,allowlist,open,disabled" reload:"hot" doc:"Who may write directly."`
-	AllowFrom      []string         `key:"allowFrom" reload:"hot" doc:"Ids of those who may write. An empty list is nobody."`
-	GroupPolicy    string           `key:"groupPolicy" oneof:"open,allowlist,disabled" reload:"hot" doc:"Who may write in groups."`
-	GroupAllowFrom []string         `key:"groupAllowFrom" reload:"hot" doc:"Ids of those who may write in groups."`
-	Groups         map[string]Group `key:"groups"`
-	MediaMaxMb     int              `key:"mediaMaxMb" min:"0" max:"20" reload:"hot" doc:"Megabytes of one file that is taken in; 0 is the channel's."`
-	ReadReceipts   bool             `key:"sendReadReceipts" default:"true" reload:"hot" doc:"Tell WhatsApp that a message was read, if the channel's says so too."`
+	Enabled        bool              `key:"enabled" default:"true" reload:"hot" doc:"Connect it."`
+	Command        []string          `key:"command" reload:"hot" doc:"The program and its arguments."`
+	BotToken       Secret            `key:"botToken" reload:"hot" doc:"The Telegram bot's token."`
+	APIRoot        string            `key:"apiRoot" reload:"hot" doc:"Root of the Bot API."`
+	Network        ChannelNetwork    `key:"network"`
+	DMPolicy       string            `key:"dmPolicy" oneof:"pairing,allowlist,open,disabled" reload:"hot" doc:"Who may write directly."`
+	AllowFrom      []string          `key:"allowFrom" reload:"hot" doc:"Ids of those who may write. An empty list is nobody."`
+	GroupPolicy    string            `key:"groupPolicy" oneof:"open,allowlist,disabled" reload:"hot" doc:"Who may write in groups."`
+	GroupAllowFrom []string          `key:"groupAllowFrom" reload:"hot" doc:"Ids of those who may write in groups."`
+	Groups         map[string]Group  `key:"groups"`
+	Direct         map[string]Direct `key:"direct"`
+	MediaMaxMb     int               `key:"mediaMaxMb" min:"0" max:"20" reload:"hot" doc:"Megabytes of one file that is taken in; 0 is the channel's."`
+	Streaming      AccountStreaming  `key:"streaming"`
+	ReadReceipts   bool              `key:"sendReadReceipts" default:"true" reload:"hot" doc:"Tell WhatsApp that a message was read, if the channel's says so too."`
+}
+
+// Streaming is how much of an answer is shown before it is whole.
+type Streaming struct {
+	Mode string `key:"mode" short:"true" default:"partial" oneof:"off,partial,block,progress" reload:"hot" doc:"With partial or block a long answer is shown while it grows, by edits of one message; off and progress show it when it is whole. true is partial, false is off."`
+}
+
+// AccountStreaming is Streaming of an account.
+type AccountStreaming struct {
+	Mode string `key:"mode" short:"true" oneof:"off,partial,block,progress" reload:"hot" doc:"How much of an answer is shown before it is whole."`
 }
 
 // ChannelNetwork is how a network is reached.
 type ChannelNetwork struct {
 	Family string `key:"family" oneof:"any,tcp4" reload:"hot" doc:"tcp4 never tries IPv6; any tries both, the faster wins."`
-}
-
-// Group is one group chat by its id, or with * all others.
-type Group struct {
-	Enabled        bool `key:"enabled" default:"true" reload:"hot" doc:"Listen in this group."`
-	RequireMention bool `key:"requireMention" default:"true" reload:"hot" doc:"Answer only who names the bot or replies to it."`
 }
 
 // Binding sends what matches to an agent. The first that matches most closely
@@ -88,7 +95,9 @@ type ChannelAccount struct {
 	DMPolicy, GroupPolicy     string
 	AllowFrom, GroupAllowFrom []string
 	Groups                    map[string]Group
+	Direct                    map[string]Direct
 	MediaMaxMb                int
+	Streaming                 string
 	ReadReceipts              bool
 }
 
@@ -107,13 +116,12 @@ func (ch Channel) resolve(name string) (out []ChannelAccount) {
 	}
 	base := ChannelAccount{
 		Channel: name, Account: DefaultAccount, Kind: ch.Kind, Command: ch.Command, BotToken: ch.BotToken, APIRoot: ch.APIRoot, Network: ch.Network,
-		DMPolicy: ch.DMPolicy, GroupPolicy: ch.GroupPolicy, AllowFrom: ch.AllowFrom, GroupAllowFrom: ch.GroupAllowFrom, Groups: ch.Groups, MediaMaxMb: ch.MediaMaxMb,
+		DMPolicy: ch.DMPolicy, GroupPolicy: ch.GroupPolicy, AllowFrom: ch.AllowFrom, GroupAllowFrom: ch.GroupAllowFrom, Groups: ch.Groups, Direct: ch.Direct, MediaMaxMb: ch.MediaMaxMb, Streaming: ch.Streaming.Mode,
 		ReadReceipts: ch.ReadReceipts,
 	}
 	if base.Kind == "" && network(name) {
 		base.Kind = name
 	}
-	base.normalize()
 	if _, named := ch.Accounts[DefaultAccount]; !named && (len(ch.Accounts) == 0 || !ch.BotToken.IsZero()) {
 		out = append(out, base)
 	}
@@ -135,13 +143,19 @@ func (ch Channel) resolve(name string) (out []ChannelAccount) {
 		if a.GroupAllowFrom != nil {
 			r.GroupAllowFrom = a.GroupAllowFrom
 		}
-		if a.Groups != nil {
+		switch {
+		case a.Groups != nil:
 			r.Groups = a.Groups
+		case len(ch.Accounts) > 1: // one bot's groups are not another's
+			r.Groups = nil
+		}
+		if a.Direct != nil {
+			r.Direct = a.Direct
 		}
 		for _, w := range []struct {
 			to   *string
 			from string
-		}{{&r.APIRoot, a.APIRoot}, {&r.Network.Family, a.Network.Family}, {&r.DMPolicy, a.DMPolicy}, {&r.GroupPolicy, a.GroupPolicy}} {
+		}{{&r.APIRoot, a.APIRoot}, {&r.Network.Family, a.Network.Family}, {&r.DMPolicy, a.DMPolicy}, {&r.GroupPolicy, a.GroupPolicy}, {&r.Streaming, a.Streaming.Mode}} {
 			if w.from != "" {
 				*w.to = w.from
 			}
@@ -150,11 +164,13 @@ func (ch Channel) resolve(name string) (out []ChannelAccount) {
 			r.MediaMaxMb = a.MediaMaxMb
 		}
 		r.ReadReceipts = r.ReadReceipts && a.ReadReceipts
-		r.normalize()
 		out = append(out, r)
 	}
 	return out
 }
+
+// Previews reports whether an answer is to be shown while it grows.
+func (a *ChannelAccount) Previews() bool { return a.Streaming == "partial" || a.Streaming == "block" }
 
 // AgentFor is the agent that a chat's messages are bound to.
 func (c *Config) AgentFor(channel, account string, group bool, peer string) string {
@@ -177,7 +193,7 @@ func (c *Config) AgentFor(channel, account string, group bool, peer string) stri
 			continue
 		}
 		if m.Peer.ID != "" {
-			if !samePeer(channel, m.Peer.ID, peer) || (m.Peer.Kind == "group" || m.Peer.Kind == "channel") != group {
+			if PeerID(channel, m.Peer.ID) != peer || (m.Peer.Kind == "group" || m.Peer.Kind == "channel") != group {
 				continue
 			}
 			rank += 2
@@ -210,28 +226,28 @@ func (b *binder) checkChannels(c *Config) {
 				b.problem(at, b.at[at], "must be "+idRule)
 			}
 		}
+		if b.at[joinKey(path, "groupPolicy")] == nil && b.groupPolicy != "" {
+			ch.GroupPolicy = b.groupPolicy
+			c.Channels[name] = ch
+		}
+		b.inherit(joinKey(path, "groups"), ch.Groups)
+		for id, a := range ch.Accounts {
+			b.inherit(joinKey(joinKey(path+".accounts", id), "groups"), a.Groups)
+		}
 		for _, a := range ch.resolve(name) {
 			at := path
 			if _, own := ch.Accounts[a.Account]; own {
 				at = joinKey(path+".accounts", a.Account)
 			}
 			if key, msg := accountProblem(&a, tokens); msg != "" {
-				key = joinKey(at, key)
-				n := b.at[key]
-				if n == nil {
-					n = b.at[at]
-				}
+				key, n := joinKey(at, key), b.near(at, key)
 				if a.Kind == "telegram" && a.BotToken.IsZero() { // elsewhere it may come from a file or a variable
 					b.warn(key, n, msg)
 				} else {
 					b.problem(key, n, msg)
 				}
 			}
-			for _, id := range a.AllowFrom {
-				if by := nobody(a.Kind, id); by != "" {
-					b.warn(joinKey(at, "allowFrom"), b.at[at], fmt.Sprintf("%q is nobody: who may write is named by %s", id, by))
-				}
-			}
+			b.checkDoors(c, &ch, &a, at)
 		}
 	}
 	for i, bind := range c.Bindings {

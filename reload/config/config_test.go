@@ -293,6 +293,9 @@ func textWith(path, value string) string {
 	put(root, path)
 	if channels, ok := root["channels"].(map[string]any); ok {
 		ch := channels["p"].(map[string]any)
+		if strings.HasSuffix(path, "dmPolicy") { // which open alone does not open
+			ch["allowFrom"] = []string{"*"}
+		}
 		for key, value := range map[string]any{"kind": "process", "command": []string{"/bin/x"}} {
 			if ch[key] == nil {
 				ch[key] = value
@@ -327,27 +330,29 @@ func get(m map[string]any, keys ...string) (map[string]any, bool) {
 // TestEveryKey sets each key of the table to good values and bad ones.
 func TestEveryKey(t *testing.T) {
 	special := map[string][]string{
-		"gateway.customBindHost":            {`"127.0.0.1"`},
-		"gateway.trustedProxies":            {`["10.0.0.1","::1/128"]`},
-		"gateway.controlUi.allowedOrigins":  {`["https://a.example","http://localhost:8080","tauri://localhost"]`},
-		"gateway.auth.token":                {`"` + goodToken + `"`},
-		"gateway.auth.password":             {`"` + goodPassword + `"`},
-		"agents.defaults.model.primary":     {`"builtin/echo"`},
-		"agents.defaults.model.fallbacks":   {`["builtin/echo"]`},
-		"agents.list[].model.primary":       {`"builtin/echo"`},
-		"agents.list[].model.fallbacks":     {`["builtin/echo"]`},
-		"models.providers.*.baseUrl":        {`"https://h:8443/v1"`},
-		"models.providers.*.models[].input": {`["text","image"]`},
-		"models.providers.*.headers":        {`{"X-Key":"v"}`},
-		"session.mainKey":                   {`"home"`},
-		"tools.exec.allow":                  {`["/bin/true","/usr/bin/env"]`, `[]`},
-		"agents.list[].tools.exec.allow":    {`["/bin/true"]`},
-		"tools.exec.env":                    {`["CI","MY_FLAG"]`, `[]`},
-		"agents.list[].tools.exec.env":      {`["CI"]`},
-		"bindings[].agentId":                {`"main"`},
-		"channels.*.kind":                   {`"process"`},
-		"channels.*.command":                {`["/bin/cat","-u"]`},
-		"channels.*.accounts.*.command":     {`["/bin/cat","-u"]`},
+		"gateway.customBindHost":                          {`"127.0.0.1"`},
+		"gateway.trustedProxies":                          {`["10.0.0.1","::1/128"]`},
+		"gateway.controlUi.allowedOrigins":                {`["https://a.example","http://localhost:8080","tauri://localhost"]`},
+		"gateway.auth.token":                              {`"` + goodToken + `"`},
+		"gateway.auth.password":                           {`"` + goodPassword + `"`},
+		"agents.defaults.model.primary":                   {`"builtin/echo"`},
+		"agents.defaults.model.fallbacks":                 {`["builtin/echo"]`},
+		"agents.list[].model.primary":                     {`"builtin/echo"`},
+		"agents.list[].model.fallbacks":                   {`["builtin/echo"]`},
+		"models.providers.*.baseUrl":                      {`"https://h:8443/v1"`},
+		"models.providers.*.models[].input":               {`["text","image"]`},
+		"models.providers.*.headers":                      {`{"X-Key":"v"}`},
+		"session.mainKey":                                 {`"home"`},
+		"tools.exec.allow":                                {`["/bin/true","/usr/bin/env"]`, `[]`},
+		"agents.list[].tools.exec.allow":                  {`["/bin/true"]`},
+		"tools.exec.env":                                  {`["CI","MY_FLAG"]`, `[]`},
+		"agents.list[].tools.exec.env":                    {`["CI"]`},
+		"bindings[].agentId":                              {`"main"`},
+		"channels.*.kind":                                 {`"process"`},
+		"channels.*.groups.*.topics.*.agentId":            {`"main"`},
+		"channels.*.accounts.*.groups.*.topics.*.agentId": {`"main"`},
+		"channels.*.command":                              {`["/bin/cat","-u"]`},
+		"channels.*.accounts.*.command":                   {`["/bin/cat","-u"]`},
 	}
 	for _, k := range Keys() {
 		good, bad := special[k.Path], []string{`null`, `[[]]`, `{"a":1}`}

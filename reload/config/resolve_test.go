@@ -129,8 +129,9 @@ func TestDiffEveryKey(t *testing.T) {
 		c.Agents.List = []Agent{{ID: "x", Tools: Tools{ByProvider: rules()}}}
 		c.Tools.ByProvider = rules()
 		c.Models.Providers = map[string]Provider{"p": {Models: []ProviderModel{{ID: "x"}}}}
-		groups := func() map[string]Group { return map[string]Group{"p": {}} }
-		c.Channels = map[string]Channel{"p": {Groups: groups(), Accounts: map[string]Account{"p": {Groups: groups()}}}}
+		groups := func() map[string]Group { return map[string]Group{"p": {Topics: map[string]Topic{"p": {}}}} }
+		people := func() map[string]Direct { return map[string]Direct{"p": {}} }
+		c.Channels = map[string]Channel{"p": {Groups: groups(), Direct: people(), Accounts: map[string]Account{"p": {Groups: groups(), Direct: people()}}}}
 		c.Bindings = []Binding{{}}
 		return c
 	}

@@ -37,10 +37,16 @@ var elsewhere = [...]struct{ section, keys string }{
 	{"models.providers.*.models[].cost", "tieredPricing"},
 	{"channels.*", channelElsewhere + whatsappElsewhere},
 	{"channels.*.accounts.*", channelElsewhere + whatsappElsewhere},
+	{"channels.*.streaming", "block chunkMode nativeTransport preview progress"},
+	{"channels.*.accounts.*.streaming", "block chunkMode nativeTransport preview progress"},
 	{"channels.*.network", "autoSelectFamily dnsResultOrder"},
 	{"channels.*.accounts.*.network", "autoSelectFamily dnsResultOrder"},
 	{"channels.*.groups.*", groupElsewhere},
 	{"channels.*.accounts.*.groups.*", groupElsewhere},
+	{"channels.*.groups.*.topics.*", groupElsewhere},
+	{"channels.*.accounts.*.groups.*.topics.*", groupElsewhere},
+	{"channels.*.direct.*", groupElsewhere},
+	{"channels.*.accounts.*.direct.*", groupElsewhere},
 	{"bindings[]", "comment dmScope session type"},
 	{"bindings[].match", "guildId roles teamId"},
 	{"tools", toolsElsewhere},
@@ -57,11 +63,11 @@ const toolsElsewhere = "agentToAgent bash codeMode elevated experimental fs link
 
 const execElsewhere = "applyPatch ask cleanupMs commandHighlighting host node notify* pathPrepend reviewer safeBin* security strictInlineEval"
 
-const channelElsewhere = "ack* actions blockStreaming* capabilities chunkMode commands configWrites contextVisibility customCommands defaultAccount defaultTo dmHistoryLimit dms " +
-	"draftChunk errorPolicy execApprovals healthMonitor heartbeat historyLimit includeGroupHistoryContext linkPreview markdown maxRetries mediaGroupFlushMs name pollingStallThresholdMs proxy " +
-	"reactionLevel reactionNotifications replyToMode responsePrefix retry silentErrorReplies stream* textChunkLimit threadBindings timeoutSeconds tokenFile trustedLocalFileRoots webhook*"
+const channelElsewhere = "ack* actions autoTopicLabel blockStreaming* capabilities chunkMode commands configWrites contextVisibility customCommands defaultAccount defaultTo dmHistoryLimit dms " +
+	"draftChunk error* execApprovals healthMonitor heartbeat historyLimit includeGroupHistoryContext linkPreview markdown maxRetries mediaGroupFlushMs name pollingStallThresholdMs proxy " +
+	"reactionLevel reactionNotifications replyToMode responsePrefix retry silentErrorReplies streamMode textChunkLimit threadBindings timeoutSeconds tokenFile trustedLocalFileRoots webhook*"
 
-const groupElsewhere = "allowFrom disableAudioPreflight errorPolicy groupPolicy ingest skills systemPrompt tools* topics"
+const groupElsewhere = "autoTopicLabel disableAudioPreflight error* ingest skills* systemPrompt"
 
 const sandboxElsewhere = "backend browser docker perSession prune scope sessionToolsVisibility ssh workspaceAccess workspaceRoot"
 
@@ -69,6 +75,9 @@ const sandboxElsewhere = "backend browser docker perSession prune scope sessionT
 // in this section, is one.
 func (b *binder) tolerated(path, section string, m *Member) bool {
 	if section == "" && m.Key == "$schema" {
+		return true
+	}
+	if b.restricts(path, section, m) {
 		return true
 	}
 	for _, e := range elsewhere {
@@ -91,6 +100,10 @@ func (b *binder) tolerated(path, section string, m *Member) bool {
 func (b *binder) toleratedElement(path, pattern string, m *Member) bool {
 	if pattern != "channels" || network(m.Key) || m.Value.Get("kind") != nil {
 		return false
+	}
+	if m.Key == "defaults" {
+		b.channelDefaults(path, m)
+		return true
 	}
 	b.warn(path, &Node{Line: m.Line, Column: m.Column}, "is not a channel of this gateway and ignored; a program becomes one with kind: \"process\" and a command")
 	return true

@@ -28,41 +28,11 @@ func whatsappID(id string) (jid string, ok bool) {
 	return user + "@" + server, true
 }
 
-// normalize makes JIDs of the numbers in an account's lists.
-func (a *ChannelAccount) normalize() {
-	if a.Kind != whatsapp {
-		return
-	}
-	for _, list := range []*[]string{&a.AllowFrom, &a.GroupAllowFrom} {
-		if *list == nil {
-			continue // which means another list
-		}
-		jids := make([]string, 0, len(*list))
-		for _, id := range *list {
-			jid, _ := whatsappID(id)
-			jids = append(jids, jid)
-		}
-		*list = jids
-	}
-}
-
-// samePeer compares the peer of a binding with a chat's.
-func samePeer(channel, bound, peer string) bool {
+// PeerID is a person's id, as a configuration or a model may write it, in the
+// form that messages of the channel carry.
+func PeerID(channel, id string) string {
 	if channel == whatsapp {
-		bound, _ = whatsappID(bound)
+		id, _ = whatsappID(id)
 	}
-	return bound == peer
-}
-
-// nobody says why an id in allowFrom is nobody's, or "".
-func nobody(kind, id string) string {
-	switch {
-	case kind == "telegram" && !isInteger(id):
-		return "the numeric id, which /start and openclaw pairing list show"
-	case kind == whatsapp:
-		if _, ok := whatsappID(id); !ok {
-			return "the phone number with its country (+49…) or the JID, which openclaw pairing list shows"
-		}
-	}
-	return ""
+	return id
 }

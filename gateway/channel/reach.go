@@ -1,0 +1,40 @@
+package channel
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"openclaw/reload/config"
+)
+
+// Reach reports whether an agent may write to a chat of its own accord: to a
+// person who is listed or whom an operator has approved, or to a group that is
+// listed. That anybody may write to an account lets nobody be written to. agent
+// tells whose chat it is; an agent writes only to those whom it also answers.
+func (s *Set) Reach(channel, account, to string, agent func(account string, group bool) bool) error {
+	a, err := s.find(channel, account)
+	if err != nil {
+		return err
+	}
+	c := &a.conf
+	to = config.PeerID(channel, to)
+	g, group := c.Groups[to]
+	policy, from := c.DMPolicy, c.AllowFrom
+	if d, own := c.With(to); own {
+		if policy = cmp.Or(d.DMPolicy, policy); !d.Enabled {
+			policy = "disabled"
+		}
+		if d.AllowFrom != nil {
+			from = d.AllowFrom
+		}
+	}
+	ok := policy != "disabled" && slices.Contains(from, to) || policy == "pairing" && a.pairing.allowed(c.Account, to)
+	if group {
+		ok = g.Enabled && c.GroupPolicy != "disabled" && g.GroupPolicy != "disabled"
+	}
+	if !ok || to == "*" || !agent(c.Account, group) {
+		return fmt.Errorf("%w: %s is not a chat that this agent may write to; an operator lists or approves those", ErrTarget, plain(to, 128))
+	}
+	return nil
+}

@@ -27,11 +27,11 @@ type botAPI struct {
 	next    int64
 	updates map[int64]string
 	sent    map[string]int // texts, by how often they came
-	webhook string
-	secret  string         // that goes with it
 	to      map[string]int // the same with their chats, as CHAT: TEXT
 	closed  map[string]bool
 	edited  []string // texts that took the place of others
+	webhook string
+	secret  string // that goes with it
 	wake    chan struct{}
 }
 
@@ -85,9 +85,9 @@ func (b *botAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Offset int64  `json:"offset"`
 		Limit  int    `json:"limit"`
 		Text   string `json:"text"`
+		Chat   any    `json:"chat_id"`
 		URL    string `json:"url"`
 		Secret string `json:"secret_token"`
-		Chat   any    `json:"chat_id"`
 	}
 	json.NewDecoder(r.Body).Decode(&in)
 	switch strings.TrimPrefix(r.URL.Path, "/bot"+b.token+"/") {

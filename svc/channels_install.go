@@ -46,6 +46,9 @@ func channelsInstall(ctx context.Context, e *Env, a *Args) error {
 	if err != nil {
 		return err
 	}
+	if p.System && !e.machine().isDir(p.StateDir) {
+		return &Error{Code: "NO_SERVICE", Msg: "there is no " + p.StateDir + " yet", Hint: "sudo " + e.Command("gateway install")}
+	}
 	node, err := e.findNode(ctx, a.Get("node"))
 	if err != nil {
 		return err

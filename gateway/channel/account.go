@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"openclaw/reload/config"
@@ -60,6 +61,7 @@ type Account struct {
 	news  chan struct{} // something came
 	moved chan struct{} // something went, or the state is another one
 	gone  chan struct{} // closed when the account has ended
+	full  atomic.Bool   // Receive waits until more may be let in
 	redo  chan struct{} // an operator has it tried again, now
 
 	mu      sync.Mutex

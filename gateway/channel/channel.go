@@ -3,12 +3,12 @@
 // A Channel is one account's connection: telegram.go speaks the Bot API,
 // process.go the child protocol to a program, which whatsapp.go starts for
 // WhatsApp (its parts are in package whatsapp). What all of them share is in an
-// Account: it runs its channel and brings it back after a failure
-// (account.go), judges who may speak (policy.go, pairing.go), keeps what came
-// and what is to be sent in a journal that survives kill -9 (journal.go), and
-// splits long texts (split.go) and shows answers while they grow (preview.go). A Set is all accounts of a configuration
-// (set.go). The package knows nothing of agents: what is let in goes to a
-// Handler, whose reply is sent.
+// Account (account.go): it runs its channel and brings it back after a failure
+// (supervise.go), judges who may speak (policy.go, pairing.go) and has it
+// answered (inbound.go, preview.go), sends (outbound.go, split.go), and keeps
+// what came and what is to be sent in a journal that survives kill -9
+// (journal.go). A Set is all accounts of a configuration (set.go). The package
+// knows nothing of agents: what is let in goes to a Handler, whose reply is sent.
 package channel
 
 import (

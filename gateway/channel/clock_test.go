@@ -176,19 +176,25 @@ func timeout(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
+// queueUp queues n messages to a chat.
+func (r *rig) queueUp(a *Account, n int) {
+	r.t.Helper()
+	var all entry
+	for i := range n {
+		all.Out = append(all.Out, Outbound{ID: fmt.Sprint(i), To: "z", Text: "x"})
+	}
+	if err := a.keep(all); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
 // TestDeadWeek: nothing grows while a network is dead, neither in memory nor on
 // the disk nor in the log.
 func TestDeadWeek(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, p := onPipes(t)
 		p.die(func(context.Context) error { return errors.New("network is unreachable") })
-		var full entry
-		for i := range maxQueue {
-			full.Out = append(full.Out, Outbound{ID: fmt.Sprint(i), To: fmt.Sprint(i), Text: "x"})
-		}
-		if err := r.set.all()[0].keep(full); err != nil {
-			t.Fatal(err)
-		}
+		r.queueUp(r.set.all()[0].Account, maxQueue)
 		if err := r.set.all()[0].Queue(Outbound{ID: "more", To: "1", Text: "x"}, nil); !errors.Is(err, ErrFull) {
 			t.Errorf("one more than may be: %v", err)
 		}
@@ -442,9 +448,12 @@ type puppet struct {
 	stdin  *io.PipeReader
 	killed chan struct{}
 	exit   func(error)
+	turn   chan struct{} // held by who speaks
 }
 
 func (p *puppet) say(line string, a ...any) error {
+	p.turn <- struct{}{}
+	defer func() { <-p.turn }()
 	_, err := fmt.Fprintf(p.out, line+"\n", a...)
 	return err
 }
@@ -464,7 +473,7 @@ func (r *rig) puppets(name string, play func(n int, p *puppet)) (*Account, func(
 		inR, inW := io.Pipe()
 		outR, outW := io.Pipe()
 		c := &child{stdin: inW, stdout: outR, exited: make(chan struct{})}
-		p := &puppet{in: json.NewDecoder(inR), stdin: inR, out: outW, killed: make(chan struct{})}
+		p := &puppet{in: json.NewDecoder(inR), stdin: inR, out: outW, killed: make(chan struct{}), turn: make(chan struct{}, 1)}
 		var once sync.Once
 		p.exit = func(err error) {
 			once.Do(func() {
@@ -687,29 +696,35 @@ func TestBackPressure(t *testing.T) {
 				}
 			})
 		})
+		time.Sleep(time.Minute)
+		if err := a.Queue(Outbound{ID: "x", To: "c", Text: "x"}, nil); err != nil { // whose sent comes behind what waits
+			t.Fatal(err)
+		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		mu.Lock()
-		if s := a.Status(); s.Waiting != maxWaiting || said > maxWaiting+2 || len(acked) != maxWaiting || len(starts()) != 1 || s.State != StateOpen {
+		if s := a.Status(); s.Queued != 1 || s.Unsure != 0 || s.Waiting != maxWaiting || said > maxWaiting+2 || len(acked) != maxWaiting || len(starts()) != 1 || s.State != StateOpen {
 			t.Errorf("said %d, acknowledged %d, started %d times: %+v", said, len(acked), len(starts()), s)
 		}
 		mu.Unlock()
 		close(held)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if s := a.Status(); s.Waiting != 0 || len(acked) != all || len(starts()) != 1 {
+		if s := a.Status(); s.Waiting+s.Queued+s.Unsure != 0 || len(acked) != all || len(starts()) != 1 {
 			t.Errorf("acknowledged %d, started %d times: %+v", len(acked), len(starts()), s)
 		}
 	})
 }
 
-// TestRepliesPile: while no reply can be sent nothing more is let in than a bound.
+// TestRepliesPile: while replies cannot be sent no more is let in than a bound. A
+// network waits; a program, whose word on what is sent would wait too, is ended.
 func TestRepliesPile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		a, starts := r.puppets("demo", func(_ int, p *puppet) {
 			p.say(helloJSON)
 			go func() {
+				time.Sleep(time.Second)
 				for i := 0; p.say(`{"type":"inbound","seq":%d,"id":"%d","from":"7","chat":"c%d","text":"x"}`, i, i, i%5) == nil; i++ {
 				}
 			}()
@@ -722,14 +737,53 @@ func TestRepliesPile(t *testing.T) {
 				case "ping":
 					p.say(`{"type":"pong","id":"p"}`)
 				case "send":
-					p.say(`{"type":"failed","id":%q,"code":"RETRY","message":"not now"}`, l.ID)
+					p.say(`{"type":"failed","id":%q,"code":"RETRY","retryAfterMs":3600000,"message":"not now"}`, l.ID)
 				}
 			}
 		})
+		r.queueUp(a, maxQueue-20)
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if s := a.Status(); s.Queued < maxQueue || s.Queued > maxQueue+1 || s.Waiting != 0 || s.State != StateOpen || len(starts()) != 1 {
-			t.Errorf("started %d times: %+v", len(starts()), s)
+		if s := a.Status(); s.Queued < maxQueue || s.Queued > maxQueue+20 || s.Unsure > 5 || s.LastError != "the program passes on messages while 1000 wait to be sent" {
+			t.Errorf("%+v", s)
+		}
+		backsOff(t, starts(), 0)
+
+		var taken atomic.Int32
+		var refuse atomic.Bool
+		refuse.Store(true)
+		b := r.add("network", &stub{
+			run: func(ctx context.Context, a *Account) error {
+				a.Alive("me")
+				time.Sleep(time.Second)
+				for i := range 100 {
+					if err := a.Receive(ctx, 0, from(fmt.Sprint("c", i%5), fmt.Sprint(i))); err != nil {
+						return err
+					}
+					taken.Add(1)
+				}
+				<-ctx.Done()
+				return ctx.Err()
+			},
+			send: func(context.Context, Outbound) (Sent, error) {
+				if refuse.Load() {
+					return Sent{}, &Fault{Err: errors.New("not now"), Wait: time.Hour}
+				}
+				time.Sleep(time.Second)
+				return Sent{}, nil
+			},
+		})
+		r.queueUp(b, maxQueue-20)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if s := b.Status(); s.Queued < maxQueue || s.Queued > maxQueue+20 || taken.Load() > 40 {
+			t.Errorf("took %d: %+v", taken.Load(), s)
+		}
+		refuse.Store(false)
+		time.Sleep(time.Hour + 3*time.Minute)
+		synctest.Wait()
+		if s := b.Status(); s.Queued+s.Waiting >= maxQueue || s.Unsure != 0 || taken.Load() != 100 {
+			t.Errorf("took %d: %+v", taken.Load(), s)
 		}
 	})
 }

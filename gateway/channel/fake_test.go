@@ -66,6 +66,7 @@ func newPipeAPI(t testing.TB) (f *fakeAPI, dial func(context.Context, string, st
 	f = &fakeAPI{t: t, calls: map[string]int{}, times: map[string][]time.Time{}, wake: make(chan struct{}, 1)}
 	l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 	var work sync.WaitGroup
+	work.Add(1) // ours, until the server is closed
 	srv := &http.Server{ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		work.Add(1)
 		defer work.Done()
@@ -74,6 +75,7 @@ func newPipeAPI(t testing.TB) (f *fakeAPI, dial func(context.Context, string, st
 	go srv.Serve(l)
 	t.Cleanup(func() {
 		srv.Close()
+		work.Done()
 		work.Wait() // for those that take their time, which passes only while somebody waits
 	})
 	return f, func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -194,7 +196,6 @@ func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
 				json.NewEncoder(w).Encode(map[string]any{"ok": true, "result": batch})
 				return
 			}
-			limit, _ := in["timeout"].(float64)
 			select {
 			case <-f.wake:
 			case <-mine:
@@ -204,9 +205,6 @@ func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
 				io.WriteString(w, `{"ok":true,"result":[]}`)
 				return
 			case <-r.Context().Done():
-				return
-			case <-time.After(time.Duration(limit) * time.Second):
-				io.WriteString(w, `{"ok":true,"result":[]}`)
 				return
 			}
 		}

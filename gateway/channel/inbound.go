@@ -21,7 +21,7 @@ func (a *Account) Offset() int64 {
 // many have no reply yet, or too many replies are not sent.
 func (a *Account) Receive(ctx context.Context, offset int64, list ...Inbound) error {
 	if len(list) > 0 {
-		if err := a.journal.await(ctx); err != nil {
+		if err := a.await(ctx); err != nil {
 			return err
 		}
 	}
@@ -68,6 +68,22 @@ func (a *Account) Receive(ctx context.Context, offset int64, list ...Inbound) er
 	}
 	poke(a.wake)
 	return nil
+}
+
+// await waits until more may be let in.
+func (a *Account) await(ctx context.Context) error {
+	defer a.full.Store(false)
+	for {
+		if answered, sent := a.journal.room(); answered && sent {
+			return nil
+		}
+		a.full.Store(true)
+		select {
+		case <-a.journal.less:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // hand gives what waits to the handler, each chat's in order, until ctx ends.

@@ -2,7 +2,6 @@ package channel
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -30,7 +29,7 @@ const (
 // and nobody sends it again.
 type journal struct {
 	file *store.Journal
-	room chan struct{} // something has its reply, or was sent
+	less chan struct{} // something has its reply, or was sent
 
 	disk sync.Mutex // held while the file changes, which readers of the rest need not wait for
 	next int64      // size at which writing it anew is tried again, after an error
@@ -119,7 +118,7 @@ type preview struct {
 // openJournal reads a journal and returns also what was being sent when the
 // gateway ended.
 func openJournal(dir *store.Dir, name string) (_ *journal, crashed []entry, err error) {
-	j := &journal{seen: map[string]bool{}, previews: map[string]string{}, room: make(chan struct{}, 1)}
+	j := &journal{seen: map[string]bool{}, previews: map[string]string{}, less: make(chan struct{}, 1)}
 	var broken error
 	f, err := dir.OpenJournal("channels/"+name+".journal", journalLimit, func(line []byte) {
 		var e entry
@@ -179,7 +178,7 @@ func (j *journal) write(entries ...entry) error {
 		lines, err = encode(j.state())
 	}
 	j.mu.Unlock()
-	poke(j.room)
+	poke(j.less)
 	if anew && err == nil {
 		j.next = 0
 		if j.file.Rewrite(lines) != nil { // the entries are stored all the same
@@ -194,21 +193,12 @@ func (j *journal) weight() int64 {
 	return int64(j.waiting.bytes+j.queue.bytes)*4/3 + int64(j.seenBytes)
 }
 
-// await waits while too much has no reply yet, or is not sent.
-func (j *journal) await(ctx context.Context) error {
-	for {
-		j.mu.Lock()
-		full := j.waiting.full(maxWaiting) || j.queue.full(maxQueue)
-		j.mu.Unlock()
-		if !full {
-			return nil
-		}
-		select {
-		case <-j.room:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
+// room reports whether more may be let in: whether neither too much has no reply
+// yet nor too much is not sent.
+func (j *journal) room() (answered, sent bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return !j.waiting.full(maxWaiting), !j.queue.full(maxQueue)
 }
 
 func encode(entries []entry) ([]byte, error) {

@@ -152,9 +152,8 @@ func (a *Account) send(ctx context.Context, q *queued) {
 		return
 	}
 	var sent Sent
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTime)
+	limited, cancel := a.limited(ctx)
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(sendGrace, cancel) })() // what is under way may yet arrive
 	err := a.contained(func() (err error) {
 		if q.out.Edit != "" {
 			sent.MessageID = q.out.Edit
@@ -198,6 +197,29 @@ func (a *Account) send(ctx context.Context, q *queued) {
 	if note.Again == "" {
 		a.tell(q.out.ID, sent, err)
 	}
+}
+
+// limited is the time that a send may take: none while Receive holds back the
+// network, whose word may stand behind what waits. When ctx ends, what is under
+// way may yet arrive.
+func (a *Account) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	limited, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	go func() {
+		defer cancel()
+		for wait, ended := sendTime, ctx.Done(); ; {
+			select {
+			case <-time.After(wait):
+				if ended == nil || !a.full.Load() {
+					return
+				}
+			case <-ended:
+				wait, ended = sendGrace, nil
+			case <-limited.Done():
+				return
+			}
+		}
+	}()
+	return limited, cancel
 }
 
 // pause keeps a chat's messages back for a while.

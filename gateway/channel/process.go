@@ -14,7 +14,6 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -42,7 +41,6 @@ type process struct {
 	log   *slog.Logger
 	spawn func(command, env []string, dir string, stderr io.Writer) (*child, error)
 	said  *childLog
-	full  atomic.Bool // what it passes on waits for room
 
 	// command tells what to run, and what its environment holds beside the usual.
 	command func(context.Context) (argv, env []string, err error)
@@ -123,7 +121,7 @@ func (p *process) Run(ctx context.Context, a *Account) error {
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
 	work.Go(func() { end(a.contained(func() error { return p.read(inner, c, a, alive) })) })
-	work.Go(func() { p.watch(done, alive, end) })
+	work.Go(func() { p.watch(a, done, alive, end) })
 	work.Go(func() {
 		select {
 		case <-c.exited:
@@ -197,7 +195,7 @@ func (p *process) ended(err error) error {
 var errExited = errors.New("the program ended")
 
 // watch ends a child that says nothing when it is spoken to.
-func (p *process) watch(done, alive <-chan struct{}, end func(error)) {
+func (p *process) watch(a *Account, done, alive <-chan struct{}, end func(error)) {
 	limit := time.NewTimer(helloTime)
 	defer limit.Stop()
 	select {
@@ -215,7 +213,7 @@ func (p *process) watch(done, alive <-chan struct{}, end func(error)) {
 		case <-alive:
 			missed = 0
 		case <-tick.C:
-			if p.full.Load() {
+			if a.full.Load() {
 				missed = 0 // its answer may stand behind what waits
 				continue
 			}

@@ -192,10 +192,10 @@ func (p *process) inbound(ctx context.Context, a *Account, l *childLine) error {
 		m.Files = append(m.Files, File{Name: plain(cmp.Or(f.Name, name), 128), MIME: plain(f.MIME, 64), Data: data})
 	}
 	if m.Text != "" || len(m.Files) > 0 {
-		p.full.Store(true)
-		err := a.Receive(ctx, 0, m)
-		p.full.Store(false)
-		if err != nil {
+		if _, sent := a.journal.room(); !sent { // waiting would keep its word on what is sent from us
+			return fmt.Errorf("the program passes on messages while %d wait to be sent", maxQueue)
+		}
+		if err := a.Receive(ctx, 0, m); err != nil {
 			return err
 		}
 		if p.conf.ReadReceipts && a.journal.known(m.ID) { // strangers do not learn that somebody is here

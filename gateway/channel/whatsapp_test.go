@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -343,6 +344,39 @@ esac; done`
 				t.Errorf("%q", ids)
 			}
 		})
+	}
+}
+
+// TestLateAnswer: a program may answer after everybody has gone.
+func TestLateAnswer(t *testing.T) {
+	k := newKit(t, openLine+`while read -r l; do quit "$l"; case $l in
+*'"send"'*) id=$(printf '%s' "$l" | sed 's/.*"id":"\([^"]*\)".*/\1/'); echo $id >>$OUT/ids ;;
+*'"typing"'*) say "{\"type\":\"sent\",\"id\":\"$id\",\"messageId\":\"M\"}"; say '{"type":"state","state":"open","self":"late@s.whatsapp.net"}' ;;
+esac; done`)
+	k.install()
+	k.apply()
+	k.reaches(StateOpen)
+	a, err := k.set.Account("whatsapp", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() {
+		_, err := a.channel.Send(ctx, Outbound{ID: "x", To: "491", Text: "x"})
+		done <- err
+	}()
+	k.until("the send", func() bool { return k.read("ids") != "" })
+	cancel()
+	if err := <-done; err == nil {
+		t.Error("sent")
+	} else if _, understood := faultOf(err); understood {
+		t.Errorf("%v: it may have arrived", err)
+	}
+	a.channel.Typing(t.Context(), Inbound{Chat: "491"})
+	k.until("what follows the answer", func() bool { return k.status().Self == "late@s.whatsapp.net" })
+	if s := k.status(); s.Failures != 0 || s.State != StateOpen {
+		t.Errorf("%+v", s)
 	}
 }
 

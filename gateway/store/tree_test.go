@@ -108,6 +108,25 @@ func TestTreeOfOthers(t *testing.T) {
 	}
 }
 
+// TestTreeOfService: what root places for a service is that user's.
+func TestTreeOfService(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("takes root")
+	}
+	state := filepath.Join(t.TempDir(), "state")
+	if err := errors.Join(os.Mkdir(state, 0o700), os.Chown(state, 65534, 65534)); err != nil {
+		t.Fatal(err)
+	}
+	if err := PlaceTree(t.Context(), state, "cache/tree", nil, grow(t, map[string]string{"a/b": "b"}), func(string) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"cache", "cache/tree", "cache/tree/MANIFEST", "cache/tree/a", "cache/tree/a/b"} {
+		if fi, err := os.Lstat(filepath.Join(state, name)); err != nil || ownerOf(fi) != 65534 {
+			t.Errorf("%s: %v, %v", name, fi, err)
+		}
+	}
+}
+
 // TestEmpty empties a directory and nothing that a link in it leads to.
 func TestEmpty(t *testing.T) {
 	d := mustOpen(t, t.TempDir()+"/state")

@@ -26,10 +26,10 @@ type Channel struct {
 	Direct         map[string]Direct  `key:"direct"`
 	MediaMaxMb     int                `key:"mediaMaxMb" default:"5" min:"1" max:"20" reload:"hot" doc:"Megabytes of one file that is taken in."`
 	Streaming      Streaming          `key:"streaming"`
+	ReadReceipts   bool               `key:"sendReadReceipts" default:"true" reload:"hot" doc:"Tell WhatsApp that a message was read, once it was let in."`
 	WebhookURL     string             `key:"webhookUrl" reload:"hot" doc:"Where Telegram posts updates, https, in place of polling: the address of a proxy that passes webhookPath on to this gateway."`
 	WebhookSecret  Secret             `key:"webhookSecret" reload:"hot" doc:"What Telegram proves itself by: 16 to 256 letters, digits, _ and -."`
 	WebhookPath    string             `key:"webhookPath" default:"/telegram-webhook" reload:"hot" doc:"The path of the base port at which updates are taken."`
-	ReadReceipts   bool               `key:"sendReadReceipts" default:"true" reload:"hot" doc:"Tell WhatsApp that a message was read, once it was let in."`
 	Accounts       map[string]Account `key:"accounts"`
 }
 
@@ -48,10 +48,10 @@ type Account struct {
 	Direct         map[string]Direct `key:"direct"`
 	MediaMaxMb     int               `key:"mediaMaxMb" min:"0" max:"20" reload:"hot" doc:"Megabytes of one file that is taken in; 0 is the channel's."`
 	Streaming      AccountStreaming  `key:"streaming"`
+	ReadReceipts   bool              `key:"sendReadReceipts" default:"true" reload:"hot" doc:"Tell WhatsApp that a message was read, if the channel's says so too."`
 	WebhookURL     string            `key:"webhookUrl" reload:"hot" doc:"Where Telegram posts updates."`
 	WebhookSecret  Secret            `key:"webhookSecret" reload:"hot" doc:"What Telegram proves itself by."`
 	WebhookPath    string            `key:"webhookPath" reload:"hot" doc:"The path at which updates are taken."`
-	ReadReceipts   bool              `key:"sendReadReceipts" default:"true" reload:"hot" doc:"Tell WhatsApp that a message was read, if the channel's says so too."`
 }
 
 // Streaming is how much of an answer is shown before it is whole.
@@ -105,9 +105,9 @@ type ChannelAccount struct {
 	Direct                    map[string]Direct
 	MediaMaxMb                int
 	Streaming                 string
+	ReadReceipts              bool
 	WebhookURL, WebhookPath   string
 	WebhookSecret             Secret
-	ReadReceipts              bool
 }
 
 // ChannelAccounts are the accounts that are to be connected, in order.
@@ -126,8 +126,8 @@ func (ch Channel) resolve(name string) (out []ChannelAccount) {
 	base := ChannelAccount{
 		Channel: name, Account: DefaultAccount, Kind: ch.Kind, Command: ch.Command, BotToken: ch.BotToken, APIRoot: ch.APIRoot, Network: ch.Network,
 		DMPolicy: ch.DMPolicy, GroupPolicy: ch.GroupPolicy, AllowFrom: ch.AllowFrom, GroupAllowFrom: ch.GroupAllowFrom, Groups: ch.Groups, Direct: ch.Direct, MediaMaxMb: ch.MediaMaxMb, Streaming: ch.Streaming.Mode,
-		WebhookURL: ch.WebhookURL, WebhookSecret: ch.WebhookSecret, WebhookPath: ch.WebhookPath,
 		ReadReceipts: ch.ReadReceipts,
+		WebhookURL:   ch.WebhookURL, WebhookSecret: ch.WebhookSecret, WebhookPath: ch.WebhookPath,
 	}
 	if base.Kind == "" && network(name) {
 		base.Kind = name

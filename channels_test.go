@@ -29,6 +29,7 @@ type botAPI struct {
 	sent    map[string]int // texts, by how often they came
 	to      map[string]int // the same with their chats, as CHAT: TEXT
 	closed  map[string]bool
+	reacted []string // chats, and what was set at a message there
 	edited  []string // texts that took the place of others
 	webhook string
 	secret  string // that goes with it
@@ -86,8 +87,10 @@ func (b *botAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Limit  int    `json:"limit"`
 		Text   string `json:"text"`
 		Chat   any    `json:"chat_id"`
-		URL    string `json:"url"`
-		Secret string `json:"secret_token"`
+
+		Reaction json.RawMessage `json:"reaction"`
+		URL      string          `json:"url"`
+		Secret   string          `json:"secret_token"`
 	}
 	json.NewDecoder(r.Body).Decode(&in)
 	switch strings.TrimPrefix(r.URL.Path, "/bot"+b.token+"/") {
@@ -146,6 +149,11 @@ func (b *botAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		fmt.Fprintf(w, `{"ok":true,"result":{"url":%q}}`, b.webhook)
+	case "setMessageReaction":
+		b.mu.Lock()
+		b.reacted = append(b.reacted, fmt.Sprintf("%v %s", in.Chat, in.Reaction))
+		b.mu.Unlock()
+		io.WriteString(w, `{"ok":true,"result":true}`)
 	case "sendChatAction":
 		io.WriteString(w, `{"ok":true,"result":true}`)
 	default:

@@ -182,6 +182,7 @@ func (a *Account) answer(ctx context.Context, m Inbound, d *draft, reply func(co
 	typing, stop := context.WithCancel(ctx)
 	var shown sync.WaitGroup
 	shown.Go(func() {
+		a.react(typing, m)
 		for typing.Err() == nil {
 			a.contained(func() error { a.channel.Typing(typing, m); return nil })
 			select {

@@ -342,5 +342,12 @@ func (t *telegram) Typing(ctx context.Context, m Inbound) {
 	t.call(ctx, 5*time.Second, "sendChatAction", in, nil)
 }
 
+// React sets the bot's reaction to a message.
+func (t *telegram) React(ctx context.Context, m Inbound, emoji string) {
+	t.call(ctx, 5*time.Second, "setMessageReaction", map[string]any{
+		"chat_id": m.Chat, "message_id": json.Number(m.Message), "reaction": []any{map[string]string{"type": "emoji", "emoji": emoji}},
+	}, nil)
+}
+
 // sizeText is a size for people.
 func sizeText(n int64) string { return fmt.Sprintf("%d KB", max(1, cmp.Or(n, 1)/1024)) }

@@ -106,6 +106,7 @@ type ChannelAccount struct {
 	MediaMaxMb                int
 	Streaming                 string
 	ReadReceipts              bool
+	Messages                  Messages
 	WebhookURL, WebhookPath   string
 	WebhookSecret             Secret
 }
@@ -115,6 +116,9 @@ func (c *Config) ChannelAccounts() []ChannelAccount {
 	var out []ChannelAccount
 	for _, name := range slices.Sorted(maps.Keys(c.Channels)) {
 		out = append(out, c.Channels[name].resolve(name)...)
+	}
+	for i := range out {
+		out[i].Messages = c.Messages
 	}
 	return out
 }

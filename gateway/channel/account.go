@@ -48,6 +48,11 @@ type Status struct {
 // that is a *Fault with Wait means to ask again.
 type Handler func(ctx context.Context, a *Account, m Inbound) (reply func(context.Context) (string, error), err error)
 
+// An Interrupter is asked first, when a message comes: whether it is one that
+// does not wait its turn, as /stop, and what to say to it. It has then been done.
+// So many messages of its chat, which waited to be handed on, are dropped with it.
+type Interrupter func(a *Account, m Inbound, waiting int) (said string, ok bool)
+
 // Account is one account of a channel, connected and brought back when it fails.
 type Account struct {
 	conf    config.ChannelAccount
@@ -56,6 +61,8 @@ type Account struct {
 	pairing *pairing
 	journal *journal
 	handle  Handler
+
+	interrupt Interrupter
 
 	wake  chan struct{} // something is to be sent
 	news  chan struct{} // something came
@@ -71,9 +78,9 @@ type Account struct {
 	tellAt  time.Time // how much was logged lately, as the time that it should have taken
 	unkept  bool      // the journal cannot be written
 	pauses  map[string]time.Time
-	told    map[string]*outcome  // who waits for an outbound message
-	fresh   []Inbound            // what is to be handed on
-	chats   map[string][]Inbound // the same, by chat; with a goroutine each
+	told    map[string]*outcome // who waits for an outbound message
+	fresh   []Inbound           // what is to be handed on
+	chats   map[string]*line    // the same, by chat; with a goroutine each
 	runDone chan struct{}
 	stop    context.CancelFunc // of receiving
 }

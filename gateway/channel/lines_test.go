@@ -1,0 +1,129 @@
+package channel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// sends is a channel that takes everything, and remembers it.
+type sends struct {
+	mu   sync.Mutex
+	list []Outbound
+}
+
+func (s *sends) send(_ context.Context, out Outbound) (Sent, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list = append(s.list, out)
+	return Sent{MessageID: "1"}, nil
+}
+
+// texts are those that went to a chat; "" is any.
+func (s *sends) texts(chat string) (out []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.list {
+		if chat == "" || o.To == chat {
+			out = append(out, o.Text)
+		}
+	}
+	return out
+}
+
+// turns is a handler whose turns run until they are stopped; it has room for so
+// many of a chat.
+type turns struct {
+	room  int
+	mu    sync.Mutex
+	begun []string
+	runs  map[string][]chan struct{}
+}
+
+func (h *turns) handle(_ context.Context, _ *Account, m Inbound) (func(context.Context) (string, error), error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.runs[m.Chat]) >= h.room {
+		return nil, &Fault{Err: errors.New("busy"), Wait: time.Second}
+	}
+	end := make(chan struct{})
+	h.begun, h.runs[m.Chat] = append(h.begun, m.Text), append(h.runs[m.Chat], end)
+	return func(ctx context.Context) (string, error) {
+		select {
+		case <-end:
+			return "end of " + m.Text, nil
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}, nil
+}
+
+func (h *turns) interrupt(_ *Account, m Inbound, waiting int) (string, bool) {
+	if m.Text != "/stop" {
+		return "", false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, end := range h.runs[m.Chat] {
+		close(end)
+		waiting++
+	}
+	h.runs[m.Chat] = nil
+	return fmt.Sprintf("Stopped %d.", waiting), true
+}
+
+// TestStopAtOnce: while a turn runs the chat's next messages are handed on, as
+// many as there is room for; /stop ends them and those that wait for room,
+// whatever stands before it. Replies come in the order of what they answer.
+func TestStopAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		h, s := &turns{room: 9, runs: map[string][]chan struct{}{}}, &sends{}
+		r.set.o.Handle, r.set.o.Interrupt = h.handle, h.interrupt
+		a := r.add("s", &stub{send: s.send})
+		receive := func(list ...Inbound) {
+			t.Helper()
+			if err := a.Receive(t.Context(), 0, list...); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			synctest.Wait()
+		}
+		receive(from("c", "m0"))
+		for i := range 11 {
+			receive(from("c", fmt.Sprint("m", i+1)))
+		}
+		receive(from("other", "stays"))
+		if want := "m0 m1 m2 m3 m4 m5 m6 m7 m8 stays"; strings.Join(h.begun, " ") != want {
+			t.Errorf("handed on: %v", h.begun)
+		}
+		stop := from("c", "/stop")
+		receive(stop, stop)
+		var want []string
+		for i := range 9 {
+			want = append(want, fmt.Sprint("end of m", i))
+		}
+		told := func(text string) bool { return text == "Stopped 12." } // somewhere among them
+		if got := s.texts("c"); !slices.ContainsFunc(got, told) || !slices.Equal(slices.DeleteFunc(got, told), want) {
+			t.Errorf("sent %q", got)
+		}
+		if st := a.Status(); st.Waiting != 1 || len(s.texts("other")) != 0 { // that of the other chat
+			t.Errorf("%+v", st)
+		}
+		stop.ID = "2"
+		receive(from("c", "before it in one batch"), stop)
+		if st := a.Status(); st.Waiting != 1 || s.texts("c")[10] != "Stopped 1." || len(h.begun) != 10 {
+			t.Errorf("sent %q, begun %q: %+v", s.texts("c"), h.begun, st)
+		}
+		receive(from("c", "after"))
+		if h.begun[len(h.begun)-1] != "after" {
+			t.Errorf("handed on: %v", h.begun)
+		}
+	})
+}

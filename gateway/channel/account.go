@@ -78,6 +78,7 @@ type Account struct {
 	tellAt  time.Time // how much was logged lately, as the time that it should have taken
 	unkept  bool      // the journal cannot be written
 	pauses  map[string]time.Time
+	sending map[string]bool     // chats of which a message is under way
 	told    map[string]*outcome // who waits for an outbound message
 	fresh   []Inbound           // what is to be handed on
 	chats   map[string]*line    // the same, by chat; with a goroutine each

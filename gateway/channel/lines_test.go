@@ -127,3 +127,45 @@ func TestStopAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestChatHangs: a chat whose message hangs holds up no other, a few of them
+// together neither; its own next waits. What is under way when the account ends
+// is uncertain, and nothing else.
+func TestChatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		s := &sends{}
+		a := r.add("s", &stub{send: func(ctx context.Context, out Outbound) (Sent, error) {
+			if strings.HasPrefix(out.To, "hangs") {
+				s.send(ctx, out)
+				<-ctx.Done()
+				return Sent{}, ctx.Err()
+			}
+			time.Sleep(time.Second)
+			return s.send(ctx, out)
+		}})
+		for i := range maxSends - 1 {
+			for n := range 2 {
+				if err := a.Queue(Outbound{ID: fmt.Sprint(i, n), To: fmt.Sprint("hangs", i), Text: "x"}, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		want := []string{}
+		for i := range 20 {
+			want = append(want, fmt.Sprint(i))
+			if err := a.Queue(Outbound{ID: fmt.Sprint("B", i), To: "B", Text: fmt.Sprint(i)}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(21 * time.Second)
+		synctest.Wait()
+		if got := s.texts("B"); !slices.Equal(got, want) || len(s.texts("")) != 20+maxSends-1 {
+			t.Errorf("sent %q, of all %d", got, len(s.texts("")))
+		}
+		r.set.Close(0)
+		if st := a.Status(); st.Queued != maxSends-1 || st.Unsure != maxSends-1 {
+			t.Errorf("%+v", st)
+		}
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -13,6 +14,7 @@ const (
 	sendTime  = 2 * time.Minute
 	sendGrace = 2 * time.Second  // for what is under way when the account ends
 	diskPause = 10 * time.Second // while the journal cannot be written
+	maxSends  = 8                // that are under way at a time, one of a chat
 )
 
 // pieces makes messages of out: one for each file, then as many as the text takes.
@@ -93,12 +95,21 @@ func (a *Account) tell(id string, sent Sent, err error) {
 	}
 }
 
-// pump sends what is queued, each chat's in order, until ctx ends.
+// pump sends what is queued, each chat's in order, until ctx ends: a chat whose
+// message hangs holds up no other.
 func (a *Account) pump(ctx context.Context) {
+	var work sync.WaitGroup
+	defer work.Wait()
 	for ctx.Err() == nil {
 		q, wait := a.next()
 		if q != nil {
-			a.send(ctx, q)
+			work.Go(func() {
+				a.send(ctx, q)
+				a.mu.Lock()
+				delete(a.sending, q.out.To)
+				a.mu.Unlock()
+				poke(a.wake)
+			})
 			continue
 		}
 		var again <-chan time.Time
@@ -113,12 +124,13 @@ func (a *Account) pump(ctx context.Context) {
 	}
 }
 
-// next is what may be sent now, or how long nothing may.
+// next is what may be sent now, which its chat is then busy with, or how long
+// nothing may.
 func (a *Account) next() (*queued, time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.status.State != StateOpen {
-		return nil, 0 // Alive wakes the pump
+	if a.status.State != StateOpen || len(a.sending) >= maxSends {
+		return nil, 0 // Alive wakes the pump, and each that has been sent
 	}
 	a.journal.mu.Lock()
 	defer a.journal.mu.Unlock()
@@ -128,7 +140,7 @@ func (a *Account) next() (*queued, time.Duration) {
 	blocked := map[string]bool{}
 	for _, q := range a.journal.queue.list {
 		to := q.out.To
-		if blocked[to] {
+		if a.sending[to] || blocked[to] {
 			continue
 		}
 		if left := a.pauses[to].Sub(now); left > 0 {
@@ -138,6 +150,7 @@ func (a *Account) next() (*queued, time.Duration) {
 			}
 			continue
 		}
+		a.sending[to] = true
 		return q, 0
 	}
 	return nil, wait

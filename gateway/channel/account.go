@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -40,7 +41,9 @@ type Status struct {
 	Queued           int
 	Uncertain        []Uncertain // the last of them
 	Unsure           int         // how many there are, also those that are not listed
-	QR               string      `json:"-"` // to be shown, never logged
+	Stuck            int         // chats to which the next message cannot be sent, for a while now
+	StuckSince       time.Time
+	QR               string `json:"-"` // to be shown, never logged
 }
 
 // A Handler takes a message that was let in: when it returns, the message is
@@ -107,6 +110,9 @@ func (a *Account) Status() Status {
 	s.Waiting, s.Queued = len(a.journal.waiting.list), len(a.journal.queue.list)
 	s.Uncertain, s.Unsure = slices.Clone(a.journal.uncertain), a.journal.unsure
 	a.journal.mu.Unlock()
+	var why string
+	s.Stuck, s.StuckSince, why = a.journal.stuck(time.Now())
+	s.LastError = cmp.Or(s.LastError, why) // the network answers, but not there
 	return s
 }
 

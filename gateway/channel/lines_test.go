@@ -169,3 +169,58 @@ func TestChatHangs(t *testing.T) {
 		}
 	})
 }
+
+// TestGivenUp: a message that cannot be sent holds up its chat for a day of
+// tries, of which the status tells although the network answers; restarts do not
+// begin that day anew. Then it is given up, which is told, and the next goes out.
+func TestGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		s := &sends{}
+		ch := &stub{
+			run: func(ctx context.Context, a *Account) error {
+				for ctx.Err() == nil {
+					a.Alive("me")
+					time.Sleep(10 * time.Second)
+				}
+				return ctx.Err()
+			},
+			send: func(ctx context.Context, out Outbound) (Sent, error) {
+				if out.Text == "never" {
+					return Sent{}, &Fault{Err: errors.New("not that"), Wait: 10 * time.Minute}
+				}
+				return s.send(ctx, out)
+			},
+		}
+		a := r.add("s", ch)
+		for _, text := range []string{"never", "after it"} {
+			if err := a.Queue(Outbound{ID: text, To: "c", Text: text}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		began := time.Now()
+		time.Sleep(4 * time.Minute)
+		if st := a.Status(); st.Stuck != 0 || st.LastError != "" {
+			t.Errorf("after minutes: %+v", st)
+		}
+		time.Sleep(12 * time.Hour)
+		if st := a.Status(); st.Stuck != 1 || st.StuckSince.Sub(began) > time.Second || st.LastError != "send: not that" || st.Queued != 2 || st.State != StateOpen {
+			t.Errorf("after half a day: %+v", st)
+		}
+		r.set.Close(0)
+		r.open(nil)
+		a = r.add("s", ch)
+		time.Sleep(11 * time.Hour)
+		if st := a.Status(); st.Stuck != 1 || st.Queued != 2 || st.Unsure != 0 {
+			t.Errorf("before the day is over: %+v", st)
+		}
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if st := a.Status(); st.Stuck != 0 || st.Queued != 0 || st.Unsure != 1 || st.LastError != "" || !strings.Contains(st.Uncertain[0].Why, "given up after a day of tries: not that") {
+			t.Errorf("after a day: %+v", st)
+		}
+		if got := s.texts("c"); !slices.Equal(got, []string{"after it"}) || r.count("message given up") != 1 {
+			t.Errorf("sent %q\n%s", got, r.logs)
+		}
+	})
+}

@@ -11,10 +11,12 @@ import (
 )
 
 const (
-	sendTime  = 2 * time.Minute
-	sendGrace = 2 * time.Second  // for what is under way when the account ends
-	diskPause = 10 * time.Second // while the journal cannot be written
-	maxSends  = 8                // that are under way at a time, one of a chat
+	sendTime   = 2 * time.Minute
+	sendGrace  = 2 * time.Second  // for what is under way when the account ends
+	diskPause  = 10 * time.Second // while the journal cannot be written
+	stuckAfter = 5 * time.Minute  // of tries in vain; then the status tells
+	givenUp    = 24 * time.Hour   // of them; then the chat's next has its turn
+	maxSends   = 8                // that are under way at a time, one of a chat
 )
 
 // pieces makes messages of out: one for each file, then as many as the text takes.
@@ -157,7 +159,7 @@ func (a *Account) next() (*queued, time.Duration) {
 }
 
 // send delivers one message and notes what became of it: sent, to be tried
-// again, refused for good, or uncertain.
+// again, refused for good, given up, or uncertain.
 func (a *Account) send(ctx context.Context, q *queued) {
 	pause := func(d time.Duration) { a.pause(q.out.To, d) }
 	if err := a.keep(entry{Sending: q.out.ID}); err != nil {
@@ -190,7 +192,17 @@ func (a *Account) send(ctx context.Context, q *queued) {
 	case f.Final:
 		a.log.Warn("message refused", "channel", a.name(), "peer", q.out.To, "err", err)
 	default:
-		note = entry{Again: q.out.ID}
+		now := time.Now()
+		note = entry{Again: q.out.ID, At: now.UnixMilli()}
+		a.journal.mu.Lock()
+		since := time.UnixMilli(cmp.Or(q.failing, note.At))
+		q.why = "send: " + plain(err.Error(), 300)
+		a.journal.mu.Unlock()
+		if now.Sub(since) >= givenUp {
+			note = entry{Uncertain: &Uncertain{ID: q.out.ID, To: q.out.To, Why: plain("not sent, given up after a day of tries: "+err.Error(), 300), At: note.At}}
+			a.log.Warn("message given up", "channel", a.name(), "peer", q.out.To, "err", err)
+			break
+		}
 		pause(min(max(f.Wait, time.Second), longestWait))
 	}
 	a.mu.Lock()

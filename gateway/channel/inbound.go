@@ -4,11 +4,15 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
 
-const typingEvery = 4 * time.Second // what is shown lasts five
+const (
+	typingEvery = 4 * time.Second // what is shown lasts five
+	pairPrefix  = "pair-"         // of the ids of messages that tell a pairing code
+)
 
 // Offset is how far the network was read.
 func (a *Account) Offset() int64 {
@@ -49,7 +53,7 @@ func (a *Account) Receive(ctx context.Context, offset int64, list ...Inbound) er
 				a.log.Error("pairing request not stored", "channel", a.name(), "err", err)
 			} else if tell {
 				a.log.Info("pairing requested", "channel", a.name(), "peer", m.From)
-				entries = append(entries, entry{Out: []Outbound{{ID: "pair-" + m.ID, To: m.Chat, Text: "This bot does not know you. Your id here is " + m.From +
+				entries = append(entries, entry{Out: []Outbound{{ID: pairPrefix + m.ID, To: m.Chat, About: about(m), Text: "This bot does not know you. Your id here is " + m.From +
 					". Ask its owner to run:\n\nopenclaw pairing approve " + a.conf.Channel + " " + code}}})
 			}
 		default:
@@ -325,5 +329,38 @@ func (a *Account) answer(ctx context.Context, m Inbound, d *draft, reply func(co
 
 // replyTo is a text as the reply to a message.
 func replyTo(m *Inbound, text string) Outbound {
-	return Outbound{ID: "re-" + m.ID, To: m.Chat, Thread: m.Thread, Text: text, ReplyTo: answered(*m)}
+	return Outbound{ID: "re-" + m.ID, To: m.Chat, Thread: m.Thread, Text: text, ReplyTo: answered(*m), About: about(m)}
+}
+
+// about is as much of a message as tells whether it is let in.
+func about(m *Inbound) *Inbound {
+	return &Inbound{ID: m.ID, From: m.From, Chat: m.Chat, Group: m.Group, Thread: m.Thread, Mentioned: m.Mentioned}
+}
+
+// rejudge drops what waits of people who are no longer let in, as the policy or
+// the list is another one than when they wrote: messages without their reply,
+// and replies that are not sent.
+func (a *Account) rejudge() error {
+	var gone []entry
+	verdictOf := func(m *Inbound) verdict {
+		return judge(&a.conf, m, func(id string) bool { return a.pairing.allowed(a.conf.Account, id) })
+	}
+	for i := range a.journal.waiting.list {
+		if m := &a.journal.waiting.list[i]; verdictOf(m) != admitted {
+			a.log.Info("message dropped: its sender is no longer let in", "channel", a.name(), "peer", m.From)
+			gone = append(gone, entry{Done: m.ID})
+		}
+	}
+	for _, q := range a.journal.queue.list {
+		if q.out.About == nil {
+			continue
+		}
+		v := verdictOf(q.out.About)
+		if v == admitted || v == asked && strings.HasPrefix(q.out.ID, pairPrefix) {
+			continue
+		}
+		a.log.Info("reply dropped: its reader is no longer let in", "channel", a.name(), "peer", q.out.To)
+		gone = append(gone, entry{Sent: q.out.ID})
+	}
+	return a.journal.write(gone...)
 }

@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"openclaw/reload/config"
 )
 
 // sends is a channel that takes everything, and remembers it.
@@ -221,6 +225,59 @@ func TestGivenUp(t *testing.T) {
 		}
 		if got := s.texts("c"); !slices.Equal(got, []string{"after it"}) || r.count("message given up") != 1 {
 			t.Errorf("sent %q\n%s", got, r.logs)
+		}
+	})
+}
+
+// TestRejudged: what waits of somebody who is let in no longer when the account
+// begins anew is neither handed on nor answered; an operator's message goes out.
+func TestRejudged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		api, dial := newPipeAPI(t)
+		r.open(dial)
+		var closed atomic.Bool
+		closed.Store(true)
+		api.answer = func(method string, _ int, _ map[string]any, w http.ResponseWriter) bool {
+			return method == "sendMessage" && closed.Load() && fakeFail(w, 429, "Too Many Requests", `,"parameters":{"retry_after":3}`)
+		}
+		handle := r.set.o.Handle
+		r.set.o.Handle = func(ctx context.Context, a *Account, m Inbound) (func(context.Context) (string, error), error) {
+			if closed.Load() && strings.HasSuffix(m.Text, "waits") {
+				return nil, &Fault{Err: errors.New("busy"), Wait: time.Second}
+			}
+			return handle(ctx, a, m)
+		}
+		c := bot("http://api.invalid")
+		c.DMPolicy, c.AllowFrom = "pairing", []string{"7", "8"}
+		r.set.Apply([]config.ChannelAccount{c})
+		for i, from := range []int64{7, 8, 9} { // 9 is told a code
+			api.say(10+2*int64(i), from, fmt.Sprint(from, " answered"))
+			api.say(11+2*int64(i), from, fmt.Sprint(from, " waits"))
+		}
+		time.Sleep(10 * time.Second)
+		if err := r.set.Queue("telegram", "", Outbound{ID: "own", To: "7", Text: "an operator's"}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if st := r.set.Status()[0]; st.Waiting != 2 || st.Queued != 4 {
+			t.Fatalf("%+v", st)
+		}
+		c.DMPolicy, c.AllowFrom = "allowlist", []string{"8"}
+		r.set.Apply([]config.ChannelAccount{c})
+		closed.Store(false)
+		time.Sleep(time.Minute)
+		got := api.sent()
+		slices.Sort(got)
+		if want := []string{"an operator's", "you said 8 answered", "you said 8 waits"}; !slices.Equal(got, want) {
+			t.Errorf("sent %q, not %q", got, want)
+		}
+		if st := r.set.Status()[0]; st.Waiting+st.Queued+st.Unsure != 0 || r.count("no longer let in") != 3 {
+			t.Errorf("%+v\n%s", st, r.logs)
+		}
+		for _, m := range r.got {
+			if m.Text == "7 waits" {
+				t.Error("it was handed on")
+			}
 		}
 	})
 }

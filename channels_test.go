@@ -350,3 +350,39 @@ func (h *house) eventually(what string, ok func() bool) {
 		}
 	}
 }
+
+// TestTelegramStop: /stop ends a turn that runs, from the chat that it runs for,
+// and both are answered.
+func TestTelegramStop(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t, func(x *exchange) {
+		if x.text != "long task" {
+			x.stream(x.script(replyTo(x.text)), 0)
+			return
+		}
+		x.stream(x.script("so far")[:1], 0)
+		<-x.ctx.Done()
+	})
+	b := newBotAPI(t)
+	h := newHouse(t, telegramTo(b, p, object{"streaming": "off"}))
+	h.start()
+	answered := func(text string) func() bool {
+		return func() bool {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			for sent := range b.sent {
+				if strings.Contains(sent, text) {
+					return true
+				}
+			}
+			return false
+		}
+	}
+	b.say(7, "long task")
+	h.eventually("the turn runs", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return len(p.bodies) == 1 })
+	b.say(7, "/stop")
+	h.eventually("the answer to /stop", answered("Stopped 1."))
+	h.eventually("the answer so far", answered("so far"))
+	b.say(7, "and now")
+	h.eventually("the next answer", answered(replyTo("and now")))
+}

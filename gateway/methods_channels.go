@@ -110,7 +110,7 @@ func (g *Gateway) channelAccounts() map[string][]wire.ChannelAccount {
 			AccountID: s.Account, Kind: s.Kind, Enabled: true, Configured: true, Linked: !s.Unlinked,
 			Running: !s.Terminal && s.State != channel.StateStopped, Connected: s.State == channel.StateOpen, State: s.State, Terminal: s.Terminal, Code: s.Code,
 			Self: s.Self, LastSuccessAt: ms(s.LastSuccess), LastInboundAt: ms(s.LastInbound), LastSentAt: ms(s.LastSent),
-			LastError: s.LastError, LastErrorAt: ms(s.LastErrorAt), Failures: s.Failures, Waiting: s.Waiting, Queued: s.Queued, Unsure: s.Unsure,
+			LastError: s.LastError, LastErrorAt: ms(s.LastErrorAt), Failures: s.Failures, Waiting: s.Waiting, Queued: s.Queued, Unsure: s.Unsure, Stuck: s.Stuck, StuckSinceAt: ms(s.StuckSince),
 		}
 		if s.Kind == "whatsapp" { // whose account is not in the configuration
 			a.Linked = s.Self != ""

@@ -25,8 +25,8 @@ import (
 // left without its answer.
 func (g *Gateway) hear(_ context.Context, a *channel.Account, m channel.Inbound) (func(context.Context) (string, error), error) {
 	key := channelKey(g.cfg(), a, &m)
-	if ids, ok := g.agents.Stop(key, m.Text); ok {
-		return said(fmt.Sprintf("Stopped %d.", len(ids))), nil
+	if text, ok := g.interrupt(a, m, 0); ok { // a word that was none when it came
+		return said(text), nil
 	}
 	source := a.Channel() + ":" + a.ID() + ":" + m.ID
 	if len(source) > 128 {
@@ -64,6 +64,12 @@ func (g *Gateway) hear(_ context.Context, a *channel.Account, m channel.Inbound)
 		return nil, asWireQuiet(err)
 	}
 	return func(ctx context.Context) (string, error) { return g.replyOf(ctx, run) }, nil
+}
+
+// interrupt is the channels' Interrupter: what asks a session to stop does so at once.
+func (g *Gateway) interrupt(a *channel.Account, m channel.Inbound, waiting int) (string, bool) {
+	ids, ok := g.agents.Stop(channelKey(g.cfg(), a, &m), m.Text)
+	return fmt.Sprintf("Stopped %d.", len(ids)+waiting), ok
 }
 
 // replyOf waits for what a run says.

@@ -46,6 +46,9 @@ func channelsStatus(ctx context.Context, e *Env, a *Args) error {
 				if n := c.Unsure; n > 0 {
 					why = strings.TrimPrefix(fmt.Sprintf("%s; %s uncertain", why, count(n, "message")), "; ")
 				}
+				if n := c.Stuck; n > 0 {
+					why = fmt.Sprintf("%s; nothing goes to %s since %s", why, count(n, "chat"), e.ago(c.StuckSinceAt))
+				}
 				rows = append(rows, []string{name + ":" + c.AccountID, c.State, c.Self, e.ago(c.LastSuccessAt), fmt.Sprint(c.Waiting), fmt.Sprint(c.Queued), why})
 			}
 		}

@@ -106,6 +106,8 @@ type ChannelAccount struct {
 	Queued        int                `json:"queued"`                   // messages out
 	Uncertain     []UncertainMessage `json:"uncertain,omitempty"`      // the last of them
 	Unsure        int                `json:"uncertainTotal,omitempty"` // how many, since they were cleared
+	Stuck         int                `json:"stuck,omitempty"`          // chats to which nothing can be sent for minutes, while others may
+	StuckSinceAt  int64              `json:"stuckSinceAt,omitempty"`
 }
 
 // UncertainMessage is one of which nobody knows whether it arrived; it is not sent again.

@@ -79,6 +79,10 @@ type Outbound struct {
 	ReplyTo string `json:"replyTo,omitempty"`
 	Edit    string `json:"edit,omitempty"` // the message that is changed rather than a new one sent
 	Files   []File `json:"files,omitempty"`
+
+	// About is what it answers, without what was said: it is not sent to who may
+	// no longer be answered. Nil is an operator's or agent's own message.
+	About *Inbound `json:"about,omitempty"`
 }
 
 // Sent is what the network said to a message that it took.

@@ -19,10 +19,11 @@ import (
 
 // Options is what a Set needs from its surroundings.
 type Options struct {
-	Dir    *store.Dir
-	Log    *slog.Logger
-	Handle Handler
-	Dial   func(ctx context.Context, network, addr string) (net.Conn, error) // nil is the network
+	Dir       *store.Dir
+	Log       *slog.Logger
+	Handle    Handler
+	Interrupt Interrupter                                                       // nil = nothing interrupts
+	Dial      func(ctx context.Context, network, addr string) (net.Conn, error) // nil is the network
 
 	WhatsApp     *whatsapp.Kit // of tests; nil is the binary's own
 	WhatsAppTest string        // of tests: a loopback ws:// address in place of WhatsApp's; "" = none
@@ -109,9 +110,9 @@ func (s *Set) open(c config.ChannelAccount) *running {
 
 func (s *Set) account(c config.ChannelAccount, p *pairing) (a *Account, err error) {
 	a = &Account{
-		conf: c, log: s.o.Log, pairing: p, handle: s.o.Handle,
+		conf: c, log: s.o.Log, pairing: p, handle: s.o.Handle, interrupt: s.o.Interrupt,
 		wake: make(chan struct{}, 1), news: make(chan struct{}, 1), redo: make(chan struct{}, 1), moved: make(chan struct{}, 1), gone: make(chan struct{}), runDone: make(chan struct{}),
-		pauses: map[string]time.Time{}, told: map[string]*outcome{}, chats: map[string][]Inbound{},
+		pauses: map[string]time.Time{}, sending: map[string]bool{}, told: map[string]*outcome{}, chats: map[string]*line{},
 		status: Status{State: StateConnecting},
 	}
 	switch c.Kind {
@@ -133,6 +134,10 @@ func (s *Set) account(c config.ChannelAccount, p *pairing) (a *Account, err erro
 	}
 	for _, e := range crashed {
 		a.log.Warn("message uncertain: it may have arrived", "channel", a.name(), "peer", e.Uncertain.To, "err", e.Uncertain.Why)
+	}
+	if err := a.rejudge(); err != nil {
+		a.journal.file.Close()
+		return nil, err
 	}
 	a.fresh = slices.Clone(a.journal.waiting.list)
 	return a, nil

@@ -29,6 +29,7 @@ type Status struct {
 	State            string
 	Self             string // who we are there
 	Terminal         bool   // it will not come back by itself
+	Sends            bool   // while it is not open
 	Unlinked         bool   // it was told so, and has not been open since
 	Code             int    // the network's word for why the connection ended; 0 = none
 	LastSuccess      time.Time
@@ -45,6 +46,9 @@ type Status struct {
 	StuckSince       time.Time
 	QR               string `json:"-"` // to be shown, never logged
 }
+
+// sends reports whether messages can go out.
+func (s *Status) sends() bool { return s.State == StateOpen || s.Sends }
 
 // A Handler takes a message that was let in: when it returns, the message is
 // kept, and reply waits for the answer, of which "" is none. An error of either

@@ -41,6 +41,11 @@ type Editor interface {
 	Edit(ctx context.Context, to, message, text string) error
 }
 
+// Checker is a Channel that knows before it is asked to send that it cannot.
+type Checker interface {
+	Check(out Outbound) error
+}
+
 // Inbound is a message from a network.
 type Inbound struct {
 	ID        string `json:"id"`   // its own within the account, whatever is repeated
@@ -97,6 +102,7 @@ type Fault struct {
 	Final bool          // trying again is of no use: of Run until the configuration changes
 	Code  string        // NOT_LINKED, where it is that
 	Wait  time.Duration // do not try again before
+	Sends bool          // of Run: Send works all the same
 }
 
 func (f *Fault) Error() string { return f.Err.Error() }

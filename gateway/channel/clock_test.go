@@ -254,8 +254,8 @@ func TestFlapping(t *testing.T) {
 				polls.Store(0)
 				return false
 			}
-			if stands.Load() && polls.Add(1) <= 2 {
-				return false // after pollTime
+			if stands.Load() && polls.Add(1) <= 3 {
+				return false // the first at once, the others after pollTime
 			}
 			time.Sleep(100 * time.Millisecond)
 			return fakeFail(w, http.StatusBadGateway, "Bad Gateway", "")

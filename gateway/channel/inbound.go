@@ -21,6 +21,9 @@ func (a *Account) Offset() int64 {
 	return a.journal.offset
 }
 
+// reread notes that the network counts anew, from offset, which may be lower.
+func (a *Account) reread(offset int64) error { return a.keep(entry{Offset: offset}) }
+
 // Receive judges messages and keeps those that are let in; when it returns they
 // are durable, with offset, and the network may forget them. It waits while too
 // many have no reply yet, or too many replies are not sent.

@@ -57,6 +57,11 @@ func (a *Account) Queue(out Outbound, done func(Sent, error)) error {
 	if full {
 		return ErrFull
 	}
+	if c, ok := a.channel.(Checker); ok {
+		if err := c.Check(out); err != nil {
+			return err
+		}
+	}
 	list := a.pieces(out)
 	if len(list) == 0 {
 		return final("there is nothing to send")
@@ -131,8 +136,8 @@ func (a *Account) pump(ctx context.Context) {
 func (a *Account) next() (*queued, time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.status.State != StateOpen || len(a.sending) >= maxSends {
-		return nil, 0 // Alive wakes the pump, and each that has been sent
+	if !a.status.sends() || len(a.sending) >= maxSends {
+		return nil, 0 // who changes that wakes the pump, and each that has been sent
 	}
 	a.journal.mu.Lock()
 	defer a.journal.mu.Unlock()
@@ -257,7 +262,7 @@ func (a *Account) pause(chat string, d time.Duration) {
 // settle waits until nothing can be sent any more, or ctx ends.
 func (a *Account) settle(ctx context.Context) {
 	for {
-		if s := a.Status(); s.State != StateOpen || s.Queued == 0 {
+		if s := a.Status(); !s.sends() || s.Queued == 0 {
 			return
 		}
 		select {

@@ -172,6 +172,7 @@ func TestTelegramStop(t *testing.T) {
 	one, two := bot(api.srv.URL), bot(newFakeAPI(t).srv.URL)
 	two.Account = "second"
 	r.set.Apply([]config.ChannelAccount{one, two})
+	<-polls // which does not wait
 	poll := <-polls
 	two.AllowFrom = []string{"9"}
 	r.set.Apply([]config.ChannelAccount{one, two})

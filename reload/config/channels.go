@@ -163,7 +163,7 @@ func (ch Channel) resolve(name string) (out []ChannelAccount) {
 		switch {
 		case a.Groups != nil:
 			r.Groups = a.Groups
-		case len(ch.Accounts) > 1: // one bot's groups are not another's
+		case len(ch.Accounts) > 1 && base.Kind == "telegram": // one bot's groups are not another's
 			r.Groups = nil
 		}
 		if a.Direct != nil {

@@ -267,7 +267,11 @@ func TestKillNineTelegram(t *testing.T) {
 	began := time.Now()
 	p := newProvider(t, func(x *exchange) { x.stream(x.script(replyTo(x.text)), 0) })
 	b := newBotAPI(t)
-	h := newHouse(t, telegramTo(b, p, object{"allowFrom": []int{1, 2, 3, 4, 5}}))
+	people := make([]int, 50) // none of whom writes more than a chat may have waiting
+	for i := range people {
+		people[i] = i + 1
+	}
+	h := newHouse(t, telegramTo(b, p, object{"allowFrom": people}))
 	var texts []string
 	busy := 0 // kills while messages waited to be read, answered or sent
 	for round := range rounds {
@@ -275,7 +279,7 @@ func TestKillNineTelegram(t *testing.T) {
 		for i := range each {
 			text := fmt.Sprintf("r%d m%d", round, i)
 			texts = append(texts, text)
-			b.say(1+i%5, text)
+			b.say(people[i%len(people)], text)
 		}
 		<-time.After(rand.N(life))
 		if _, sent := b.count(); sent < len(texts) {

@@ -680,7 +680,7 @@ func TestBackPressure(t *testing.T) {
 			p.say(helloJSON)
 			go func() {
 				for i := range all {
-					if p.say(`{"type":"inbound","seq":%d,"id":"%d","from":"7","chat":"c%d","text":"x"}`, i, i, i%5) != nil {
+					if p.say(`{"type":"inbound","seq":%d,"id":"%d","from":"7","chat":"c%d","text":"x"}`, i, i, i%30) != nil {
 						return
 					}
 					mu.Lock()

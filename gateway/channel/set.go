@@ -112,7 +112,7 @@ func (s *Set) account(c config.ChannelAccount, p *pairing) (a *Account, err erro
 	a = &Account{
 		conf: c, log: s.o.Log, pairing: p, handle: s.o.Handle, interrupt: s.o.Interrupt,
 		wake: make(chan struct{}, 1), news: make(chan struct{}, 1), redo: make(chan struct{}, 1), moved: make(chan struct{}, 1), gone: make(chan struct{}), runDone: make(chan struct{}),
-		pauses: map[string]time.Time{}, sending: map[string]bool{}, told: map[string]*outcome{}, chats: map[string]*line{},
+		pauses: map[string]time.Time{}, sending: map[string]bool{}, fullTold: map[string]time.Time{}, told: map[string]*outcome{}, chats: map[string]*line{},
 		status: Status{State: StateConnecting},
 	}
 	switch c.Kind {

@@ -200,12 +200,12 @@ func TestDeadWeek(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		size, lines, goroutines := r.journalSize("telegram-default-4242"), r.count("\n"), runtime.NumGoroutine()
+		size, lines, goroutines := r.journalSize("telegram+default+4242"), r.count("\n"), runtime.NumGoroutine()
 		p.attempts()
 		const week = 7 * 24 * time.Hour
 		time.Sleep(week)
 		synctest.Wait()
-		if now := r.journalSize("telegram-default-4242"); now != size {
+		if now := r.journalSize("telegram+default+4242"); now != size {
 			t.Errorf("the journal grew from %d to %d bytes", size, now)
 		}
 		if now := r.count("\n"); now != lines {

@@ -366,12 +366,16 @@ func (s *Set) pairingOf(channel string) (*pairing, error) {
 	return s.pairing(channel)
 }
 
+// fileName is the start of the names of an account's files, and of no other's:
+// an id has no + in it.
+func fileName(c *config.ChannelAccount) string { return c.Channel + "+" + c.Account }
+
 // journalName is the same while the account is the same one at the network: a
 // bot's update ids are its own.
 func journalName(c *config.ChannelAccount) string {
-	name := c.Channel + "-" + c.Account
+	name := fileName(c)
 	if bot, _, ok := strings.Cut(c.BotToken.Reveal(), ":"); ok && c.Kind == "telegram" {
-		name += "-" + bot
+		name += "+" + bot
 	}
 	return name
 }

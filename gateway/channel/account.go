@@ -48,7 +48,8 @@ type Status struct {
 
 // A Handler takes a message that was let in: when it returns, the message is
 // kept, and reply waits for the answer, of which "" is none. An error of either
-// that is a *Fault with Wait means to ask again.
+// that is a *Fault with Wait means to ask again; what others say is told to who
+// wrote, with what there is of the answer.
 type Handler func(ctx context.Context, a *Account, m Inbound) (reply func(context.Context) (string, error), err error)
 
 // An Interrupter is asked first, when a message comes: whether it is one that

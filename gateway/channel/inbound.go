@@ -337,8 +337,11 @@ func (a *Account) answer(ctx context.Context, m Inbound, d *draft, reply func(co
 	if f, ok := faultOf(err); ok && !f.Final || ctx.Err() != nil && err != nil {
 		return // it waits for the next start
 	}
-	if err != nil && text == "" {
+	switch {
+	case err != nil && text == "":
 		text = "Sorry, that did not work: " + err.Error()
+	case err != nil:
+		text += "\n\n[the answer broke off: " + err.Error() + "]"
 	}
 	done := entry{Done: m.ID}
 	if text != "" {

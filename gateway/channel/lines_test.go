@@ -371,3 +371,26 @@ func TestQueueBound(t *testing.T) {
 		}
 	})
 }
+
+// TestApproveWhileFull: an approval is one, also where there is no room to tell of it.
+func TestApproveWhileFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		api, dial := newPipeAPI(t)
+		r.open(dial)
+		c := bot("http://api.invalid")
+		c.DMPolicy = "pairing"
+		r.set.Apply([]config.ChannelAccount{c})
+		api.say(1, 8, "let me in")
+		time.Sleep(time.Second)
+		a := r.account()
+		r.queueUp(a, maxQueue)
+		list, err := r.set.Pending("telegram")
+		if err != nil || len(list) != 1 {
+			t.Fatal(list, err)
+		}
+		if _, err := r.set.Approve("telegram", list[0].Code); err != nil || !a.pairing.allowed("default", "8") || r.count("an approved sender is not told") != 1 {
+			t.Errorf("%v\n%s", err, r.logs)
+		}
+	})
+}

@@ -155,7 +155,7 @@ func TestFloodOfMessages(t *testing.T) {
 	before := heap()
 	good := program(t, obedient)
 	good.Channel = "good"
-	r.set.Apply([]config.ChannelAccount{program(t, helloLine+`awk 'BEGIN{for(i=1;;i++)printf "{\"type\":\"inbound\",\"seq\":%d,\"id\":\"%d\",\"from\":\"7\",\"chat\":\"c%d\",\"text\":\"`+text+`\"}\n",i,i,i%9}'`), good})
+	r.set.Apply([]config.ChannelAccount{program(t, helloLine+`awk 'BEGIN{for(i=1;;i++)printf "{\"type\":\"inbound\",\"seq\":%d,\"id\":\"%d\",\"from\":\"7\",\"chat\":\"c%d\",\"text\":\"`+text+`\"}\n",i,i,i%25}'`), good})
 	r.until("as many as may wait", func() bool { return r.set.Status()[0].Waiting == maxWaiting })
 	began = time.Now()
 	r.until("a while", func() bool { return time.Since(began) > 200*time.Millisecond })

@@ -275,7 +275,11 @@ func TestKillNineTelegram(t *testing.T) {
 	began := time.Now()
 	p := newProvider(t, func(x *exchange) { x.stream(x.script(replyTo(x.text)), 0) })
 	b := newBotAPI(t)
-	h := newHouse(t, telegramTo(b, p, object{"allowFrom": []int{1, 2, 3, 4, 5}}))
+	people := make([]int, 50) // none of whom writes more than a chat may have waiting
+	for i := range people {
+		people[i] = i + 1
+	}
+	h := newHouse(t, telegramTo(b, p, object{"allowFrom": people}))
 	var texts []string
 	busy := 0 // kills while messages waited to be read, answered or sent
 	for round := range rounds {
@@ -283,7 +287,7 @@ func TestKillNineTelegram(t *testing.T) {
 		for i := range each {
 			text := fmt.Sprintf("r%d m%d", round, i)
 			texts = append(texts, text)
-			b.say(1+i%5, text)
+			b.say(people[i%len(people)], text)
 		}
 		<-time.After(rand.N(life))
 		if _, sent := b.count(); sent < len(texts) {
@@ -382,7 +386,35 @@ func TestTelegramStop(t *testing.T) {
 	h.eventually("the turn runs", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return len(p.bodies) == 1 })
 	b.say(7, "/stop")
 	h.eventually("the answer to /stop", answered("Stopped 1."))
-	h.eventually("the answer so far", answered("so far"))
+	h.eventually("the answer so far", answered("so far\n\n[stopped]"))
 	b.say(7, "and now")
 	h.eventually("the next answer", answered(replyTo("and now")))
+}
+
+// TestTelegramBrokenAnswer: an answer that breaks off says so, and of what went
+// wrong a chat, in which strangers may be, gets no names: neither the provider's
+// nor the model's nor an address. The log has them.
+func TestTelegramBrokenAnswer(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t, func(x *exchange) {
+		if x.text == "refuse" {
+			x.fail(400, "secret words of the provider")
+			return
+		}
+		x.stream(x.script("the first half", "never")[:1], 0)
+		panic(http.ErrAbortHandler)
+	})
+	b := newBotAPI(t)
+	h := newHouse(t, telegramTo(b, p, object{"streaming": "off"}))
+	g := h.start()
+	for _, c := range []struct{ says, want string }{
+		{"break off", "the first half\n\n[the answer broke off: no model answered]"},
+		{"refuse", "Sorry, that did not work: no model answered"},
+	} {
+		b.say(7, c.says)
+		h.eventually(c.want, func() bool { b.mu.Lock(); defer b.mu.Unlock(); return b.sent[c.want] == 1 })
+	}
+	if log := g.log(); strings.Count(log, `"msg":"message not answered"`) != 2 || !strings.Contains(log, `"provider":"fake"`) || strings.Contains(log, "secret words") {
+		t.Errorf("the log:\n%s", g.log())
+	}
 }

@@ -52,7 +52,8 @@ func (s *Status) sends() bool { return s.State == StateOpen || s.Sends }
 
 // A Handler takes a message that was let in: when it returns, the message is
 // kept, and reply waits for the answer, of which "" is none. An error of either
-// that is a *Fault with Wait means to ask again.
+// that is a *Fault with Wait means to ask again; what others say is told to who
+// wrote, with what there is of the answer.
 type Handler func(ctx context.Context, a *Account, m Inbound) (reply func(context.Context) (string, error), err error)
 
 // An Interrupter is asked first, when a message comes: whether it is one that
@@ -78,19 +79,20 @@ type Account struct {
 	full  atomic.Bool   // Receive waits until more may be let in
 	redo  chan struct{} // an operator has it tried again, now
 
-	mu      sync.Mutex
-	status  Status
-	since   time.Time // when it became open, while it is
-	last    string    // the state that was logged last
-	tellAt  time.Time // how much was logged lately, as the time that it should have taken
-	unkept  bool      // the journal cannot be written
-	pauses  map[string]time.Time
-	sending map[string]bool     // chats of which a message is under way
-	told    map[string]*outcome // who waits for an outbound message
-	fresh   []Inbound           // what is to be handed on
-	chats   map[string]*line    // the same, by chat; with a goroutine each
-	runDone chan struct{}
-	stop    context.CancelFunc // of receiving
+	mu       sync.Mutex
+	status   Status
+	since    time.Time // when it became open, while it is
+	last     string    // the state that was logged last
+	tellAt   time.Time // how much was logged lately, as the time that it should have taken
+	unkept   bool      // the journal cannot be written
+	pauses   map[string]time.Time
+	sending  map[string]bool      // chats of which a message is under way
+	fullTold map[string]time.Time // chats that know that too many of their messages wait
+	told     map[string]*outcome  // who waits for an outbound message
+	fresh    []Inbound            // what is to be handed on
+	chats    map[string]*line     // the same, by chat; with a goroutine each
+	runDone  chan struct{}
+	stop     context.CancelFunc // of receiving
 }
 
 func (a *Account) name() string { return a.conf.Channel + ":" + a.conf.Account }

@@ -3,6 +3,7 @@ package channel
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +13,8 @@ import (
 const (
 	typingEvery = 4 * time.Second // what is shown lasts five
 	pairPrefix  = "pair-"         // of the ids of messages that tell a pairing code
+	fullAgain   = time.Minute     // before a chat is told once more that too many of its messages wait
+	tooMany     = "Too many messages wait for an answer; this one is left out."
 )
 
 // Offset is how far the network was read.
@@ -26,7 +29,8 @@ func (a *Account) reread(offset int64) error { return a.keep(entry{Offset: offse
 
 // Receive judges messages and keeps those that are let in; when it returns they
 // are durable, with offset, and the network may forget them. It waits while too
-// many have no reply yet, or too many replies are not sent.
+// many have no reply yet, or too many replies are not sent. One chat has room for
+// fewer: what it says beyond that is left out, and it is told.
 func (a *Account) Receive(ctx context.Context, offset int64, list ...Inbound) error {
 	if len(list) > 0 {
 		if err := a.await(ctx); err != nil {
@@ -35,7 +39,7 @@ func (a *Account) Receive(ctx context.Context, offset int64, list ...Inbound) er
 	}
 	var entries []entry
 	var over []Inbound // whose turn will not come
-	fresh := map[string]bool{}
+	fresh, load := map[string]bool{}, a.journal.load()
 	for i := range list {
 		m := &list[i]
 		if fresh[m.ID] || a.journal.known(m.ID) {
@@ -47,6 +51,16 @@ func (a *Account) Receive(ctx context.Context, offset int64, list ...Inbound) er
 			if said, dropped, ok := a.interrupted(m, entries); ok {
 				over = append(over, dropped...)
 				entries = append(entries, entry{Seen: []string{m.ID}, Out: a.pieces(replyTo(m, said))})
+				continue
+			}
+			if load[m.Chat]++; load[m.Chat] > maxOfChat {
+				e := entry{Seen: []string{m.ID}}
+				if a.tellFull(m.Chat) {
+					out := replyTo(m, tooMany)
+					out.ID = "full-" + m.ID
+					e.Out = []Outbound{out}
+				}
+				entries = append(entries, e)
 				continue
 			}
 			entries = append(entries, entry{In: m})
@@ -105,6 +119,21 @@ func (a *Account) await(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// tellFull reports whether to tell a chat now that a message is left out, and
+// notes that: it is told now and then, and not while it can be told nothing.
+func (a *Account) tellFull(chat string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	maps.DeleteFunc(a.fullTold, func(_ string, at time.Time) bool { return now.Sub(at) >= fullAgain })
+	if _, told := a.fullTold[chat]; told || a.journal.unsent(chat) >= maxOfChat {
+		return false
+	}
+	a.fullTold[chat] = now
+	a.log.Warn("message left out: too many of its chat wait", "channel", a.name(), "peer", chat)
+	return true
 }
 
 // interrupted asks whether m is answered before its turn, as /stop is. Then
@@ -312,8 +341,11 @@ func (a *Account) answer(ctx context.Context, m Inbound, d *draft, reply func(co
 	if f, ok := faultOf(err); ok && !f.Final || ctx.Err() != nil && err != nil {
 		return // it waits for the next start
 	}
-	if err != nil && text == "" {
+	switch {
+	case err != nil && text == "":
 		text = "Sorry, that did not work: " + err.Error()
+	case err != nil:
+		text += "\n\n[the answer broke off: " + err.Error() + "]"
 	}
 	done := entry{Done: m.ID}
 	if text != "" {

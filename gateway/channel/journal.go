@@ -18,6 +18,7 @@ const (
 	keptSeen       = 10_000    // ids of inbound messages that are recognised
 	maxQueue       = 1000      // messages that wait to be sent
 	maxWaiting     = 1000      // inbound messages that wait for their reply; then the network waits
+	maxOfChat      = 50        // of one chat, either and both; then its messages are left out
 	maxHeld        = 64 << 20  // bytes of either
 	keptUncertain  = 100       // that are listed; all are counted
 	uncertainCrash = "the gateway ended while this was being sent; it may have arrived"
@@ -203,6 +204,32 @@ func (j *journal) room() (answered, sent bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return !j.waiting.full(maxWaiting), !j.queue.full(maxQueue)
+}
+
+// load is how many messages of each chat wait, for their reply or to be sent.
+func (j *journal) load() map[string]int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n := map[string]int{}
+	for i := range j.waiting.list {
+		n[j.waiting.list[i].Chat]++
+	}
+	for _, q := range j.queue.list {
+		n[q.out.To]++
+	}
+	return n
+}
+
+// unsent is how many messages to a chat wait to be sent.
+func (j *journal) unsent(chat string) (n int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, q := range j.queue.list {
+		if q.out.To == chat {
+			n++
+		}
+	}
+	return n
 }
 
 func encode(entries []entry) ([]byte, error) {

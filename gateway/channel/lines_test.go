@@ -281,3 +281,116 @@ func TestRejudged(t *testing.T) {
 		}
 	})
 }
+
+// TestFullChat: one chat that writes without end shuts out no other. Beyond its
+// bound a message is left out, of which it is told once a minute; /stop still
+// works. While its replies cannot be sent, no more of them pile up.
+func TestFullChat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		var held atomic.Bool
+		h, s := &turns{room: 9, runs: map[string][]chan struct{}{}}, &sends{}
+		r.set.o.Handle, r.set.o.Interrupt = h.handle, h.interrupt
+		a := r.add("s", &stub{send: func(ctx context.Context, out Outbound) (Sent, error) {
+			if held.Load() && out.To == "c" {
+				return Sent{}, &Fault{Err: errors.New("not now"), Wait: time.Hour}
+			}
+			return s.send(ctx, out)
+		}})
+		receive := func(list ...Inbound) {
+			t.Helper()
+			if err := a.Receive(t.Context(), 0, list...); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		n := 0
+		flood := func(many int) {
+			t.Helper()
+			for range many {
+				n++
+				receive(from("c", fmt.Sprint("m", n)))
+			}
+		}
+		flood(maxWaiting + 200)
+		if st := a.Status(); st.Waiting != maxOfChat {
+			t.Errorf("%+v", st)
+		}
+		receive(from("c", "m1200")) // repeated by the network
+		time.Sleep(fullAgain)
+		flood(10)
+		if got := s.texts("c"); !slices.Equal(got, []string{tooMany, tooMany}) {
+			t.Errorf("told %q", got)
+		}
+		receive(from("owner", "hello"))
+		if !slices.Contains(h.begun, "hello") {
+			t.Error("another chat is shut out")
+		}
+		receive(from("c", "/stop"))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if st := a.Status(); st.Waiting != 1 || !slices.Contains(s.texts("c"), "Stopped 50.") {
+			t.Errorf("sent %q: %+v", s.texts("c"), st)
+		}
+
+		held.Store(true)
+		a.handle = func(_ context.Context, _ *Account, m Inbound) (func(context.Context) (string, error), error) {
+			return func(context.Context) (string, error) { return "re " + m.Text, nil }, nil
+		}
+		for range 10 {
+			flood(100)
+			time.Sleep(2 * fullAgain)
+		}
+		if st := a.Status(); st.Waiting != 1 || st.Queued < maxOfChat || st.Queued > maxOfChat+1 {
+			t.Errorf("%+v", st)
+		}
+		receive(from("other", "and this"))
+		if !slices.Contains(s.texts("other"), "re and this") {
+			t.Error("another chat is shut out by replies that cannot be sent")
+		}
+	})
+}
+
+// TestQueueBound: while sends are put off, replies of many chats fill the queue
+// to its bound, and no more is let in.
+func TestQueueBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		a := r.add("s", &stub{send: func(context.Context, Outbound) (Sent, error) {
+			return Sent{}, &Fault{Err: errors.New("later"), Wait: time.Hour}
+		}})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		var err error
+		for i := 0; i < 3*maxQueue && err == nil; i++ {
+			err = a.Receive(ctx, 0, from(fmt.Sprint("c", i%100), fmt.Sprint("m", i)))
+			synctest.Wait()
+		}
+		if st := a.Status(); !errors.Is(err, context.DeadlineExceeded) || st.Queued != maxQueue || st.Waiting != 0 {
+			t.Errorf("%v: %+v", err, st)
+		}
+	})
+}
+
+// TestApproveWhileFull: an approval is one, also where there is no room to tell of it.
+func TestApproveWhileFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		api, dial := newPipeAPI(t)
+		r.open(dial)
+		c := bot("http://api.invalid")
+		c.DMPolicy = "pairing"
+		r.set.Apply([]config.ChannelAccount{c})
+		api.say(1, 8, "let me in")
+		time.Sleep(time.Second)
+		a := r.account()
+		r.queueUp(a, maxQueue)
+		list, err := r.set.Pending("telegram")
+		if err != nil || len(list) != 1 {
+			t.Fatal(list, err)
+		}
+		if _, err := r.set.Approve("telegram", list[0].Code); err != nil || !a.pairing.allowed("default", "8") || r.count("an approved sender is not told") != 1 {
+			t.Errorf("%v\n%s", err, r.logs)
+		}
+	})
+}

@@ -112,7 +112,7 @@ func (s *Set) account(c config.ChannelAccount, p *pairing) (a *Account, err erro
 	a = &Account{
 		conf: c, log: s.o.Log, pairing: p, handle: s.o.Handle, interrupt: s.o.Interrupt,
 		wake: make(chan struct{}, 1), news: make(chan struct{}, 1), redo: make(chan struct{}, 1), moved: make(chan struct{}, 1), gone: make(chan struct{}), runDone: make(chan struct{}),
-		pauses: map[string]time.Time{}, sending: map[string]bool{}, told: map[string]*outcome{}, chats: map[string]*line{},
+		pauses: map[string]time.Time{}, sending: map[string]bool{}, fullTold: map[string]time.Time{}, told: map[string]*outcome{}, chats: map[string]*line{},
 		status: Status{State: StateConnecting},
 	}
 	switch c.Kind {
@@ -344,7 +344,8 @@ func (s *Set) Pending(channel string) ([]Request, error) {
 	return p.list(), nil
 }
 
-// Approve gives that leave to whom the code was told.
+// Approve gives that leave to whom the code was told, and tells them where that
+// can be queued.
 func (s *Set) Approve(channel, code string) (Request, error) {
 	p, err := s.pairingOf(channel)
 	if err != nil {
@@ -353,7 +354,9 @@ func (s *Set) Approve(channel, code string) (Request, error) {
 	r, err := p.approve(code)
 	if err == nil {
 		if a, e := s.find(channel, r.Account); e == nil {
-			err = errors.Join(a.Queue(Outbound{ID: "approved-" + r.Code, To: r.Chat, Text: "You are approved. Say something."}, nil))
+			if e := a.Queue(Outbound{ID: "approved-" + r.Code, To: r.Chat, Text: "You are approved. Say something."}, nil); e != nil {
+				a.log.Warn("an approved sender is not told", "channel", a.name(), "peer", r.ID, "err", e)
+			}
 		}
 	}
 	return r, err
@@ -366,12 +369,16 @@ func (s *Set) pairingOf(channel string) (*pairing, error) {
 	return s.pairing(channel)
 }
 
+// fileName is the start of the names of an account's files, and of no other's:
+// an id has no + in it.
+func fileName(c *config.ChannelAccount) string { return c.Channel + "+" + c.Account }
+
 // journalName is the same while the account is the same one at the network: a
 // bot's update ids are its own.
 func journalName(c *config.ChannelAccount) string {
-	name := c.Channel + "-" + c.Account
+	name := fileName(c)
 	if bot, _, ok := strings.Cut(c.BotToken.Reveal(), ":"); ok && c.Kind == "telegram" {
-		name += "-" + bot
+		name += "+" + bot
 	}
 	return name
 }

@@ -235,7 +235,7 @@ func TestPairing(t *testing.T) {
 // TestJournal: what was sending when the process ended is uncertain, the rest goes on.
 func TestJournal(t *testing.T) {
 	r := newRig(t)
-	j, _, err := openJournal(r.dir, "x-default")
+	j, _, err := openJournal(r.dir, "x+default")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +249,7 @@ func TestJournal(t *testing.T) {
 	}
 	for range 2 { // as it was and as it was written anew
 		j.file.Close()
-		if j, _, err = openJournal(r.dir, "x-default"); err != nil {
+		if j, _, err = openJournal(r.dir, "x+default"); err != nil {
 			t.Fatal(err)
 		}
 		if len(j.waiting.list) != 1 || j.waiting.list[0].ID != "2" || !j.waiting.list[0].Again || len(j.queue.list) != 1 || j.queue.list[0].out.ID != "c" ||

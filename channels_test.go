@@ -217,7 +217,7 @@ func TestTelegramPairing(t *testing.T) {
 	if strings.Contains(g.log(), "AAcanary") {
 		t.Error("the token is in the log")
 	}
-	h.mustRun("pairing", "revoke", "telegram", "tg:8")
+	h.mustRun("pairing", "revoke", "telegram", "8")
 	if r := h.run("pairing", "revoke", "telegram", "8"); r.code != 1 || !strings.Contains(r.stderr, "no operator has approved this id") {
 		t.Errorf("revoked twice: %v", r)
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -199,6 +200,9 @@ func TestTelegramPairing(t *testing.T) {
 	b.say(8, "who are you")
 	h.eventually("the answer", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return b.sent[replyTo("who are you")] == 1 })
 	h.mustRun("message", "send", "--channel", "telegram", "--to", "8", "--text", "from the operator")
+	if out := h.mustRun("pairing", "list", "telegram").stdout; !strings.Contains(out, "(approved)") || !strings.Contains(out, "8") {
+		t.Errorf("pairing list: %s", out)
+	}
 	b.mu.Lock()
 	if b.sent["from the operator"] != 1 || b.sent[replyTo("let me in")] != 0 {
 		t.Errorf("sent %v", b.sent)
@@ -220,6 +224,18 @@ func TestTelegramPairing(t *testing.T) {
 	p.mu.Unlock()
 	if strings.Contains(g.log(), "AAcanary") {
 		t.Error("the token is in the log")
+	}
+	h.mustRun("pairing", "revoke", "telegram", "8")
+	if r := h.run("pairing", "revoke", "telegram", "8"); r.code != 1 || !strings.Contains(r.stderr, "no operator has approved this id") {
+		t.Errorf("revoked twice: %v", r)
+	}
+	b.say(8, "still me")
+	h.eventually("a new code", func() bool { return strings.Count(h.mustRun("pairing", "list", "telegram").stdout, "8") > 0 })
+	list := strings.Fields(h.mustRun("pairing", "list", "telegram").stdout)
+	code = list[slices.Index(list, "default")-1]
+	h.mustRun("pairing", "reject", "telegram", code)
+	if r := h.run("pairing", "approve", "telegram", code); r.code != 1 {
+		t.Errorf("a code that was rejected: %v", r)
 	}
 }
 

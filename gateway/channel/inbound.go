@@ -68,6 +68,8 @@ func (a *Account) Receive(ctx context.Context, offset int64, list ...Inbound) er
 			code, tell, err := a.pairing.ask(a.conf.Account, m)
 			if err != nil {
 				a.log.Error("pairing request not stored", "channel", a.name(), "err", err)
+			} else if tell && code == "" {
+				a.log.Warn("pairing request dropped: as many wait for approval as may", "channel", a.name(), "peer", m.From)
 			} else if tell {
 				a.log.Info("pairing requested", "channel", a.name(), "peer", m.From)
 				entries = append(entries, entry{Out: []Outbound{{ID: pairPrefix + m.ID, To: m.Chat, About: about(m), Text: "This bot does not know you. Your id here is " + m.From +

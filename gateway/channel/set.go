@@ -335,13 +335,14 @@ func (s *Set) ClearUncertain(channel, account string) (id string, n int, err err
 	return a.ID(), n, a.keep(entry{Cleared: true})
 }
 
-// Pending lists who waits for leave to write to a channel.
-func (s *Set) Pending(channel string) ([]Request, error) {
+// Pending lists who waits for leave to write to a channel, and the ids that
+// have it, by account.
+func (s *Set) Pending(channel string) (waiting []Request, allowed map[string][]string, err error) {
 	p, err := s.pairingOf(channel)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return p.list(), nil
+	return p.list()
 }
 
 // Approve gives that leave to whom the code was told, and tells them where that
@@ -351,7 +352,7 @@ func (s *Set) Approve(channel, code string) (Request, error) {
 	if err != nil {
 		return Request{}, err
 	}
-	r, err := p.approve(code)
+	r, err := p.approve(code, true)
 	if err == nil {
 		if a, e := s.find(channel, r.Account); e == nil {
 			if e := a.Queue(Outbound{ID: "approved-" + r.Code, To: r.Chat, Text: "You are approved. Say something."}, nil); e != nil {
@@ -360,6 +361,24 @@ func (s *Set) Approve(channel, code string) (Request, error) {
 		}
 	}
 	return r, err
+}
+
+// Reject refuses it to whom the code was told: there is no other one for a while.
+func (s *Set) Reject(channel, code string) (Request, error) {
+	p, err := s.pairingOf(channel)
+	if err != nil {
+		return Request{}, err
+	}
+	return p.approve(code, false)
+}
+
+// Revoke takes it back, for one account or for all, and returns which had it.
+func (s *Set) Revoke(channel, account, id string) (accounts []string, err error) {
+	p, err := s.pairingOf(channel)
+	if err != nil {
+		return nil, err
+	}
+	return p.revoke(account, config.PeerID(channel, id))
 }
 
 func (s *Set) pairingOf(channel string) (*pairing, error) {

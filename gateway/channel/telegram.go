@@ -175,7 +175,7 @@ func (t *telegram) Send(ctx context.Context, out Outbound) (Sent, error) {
 // Check refuses what names a message or topic by what is no number.
 func (t *telegram) Check(out Outbound) error {
 	for name, id := range map[string]string{"replyTo": out.ReplyTo, "threadId": out.Thread} {
-		if n, err := strconv.ParseInt(id, 10, 64); id != "" && (err != nil || strconv.FormatInt(n, 10) != id || n <= 0) {
+		if id != "" && !isNumber(id) {
 			return final("telegram: %s is a number, not %q", name, plain(id, 64))
 		}
 	}

@@ -158,11 +158,15 @@ func (p *process) state(a *Account, l *childLine) error {
 	return nil
 }
 
-// inbound passes on a message, and tells the child once it is durable.
+// inbound passes on a message, and tells the child once it is durable. One with
+// an id that is none is dropped: strangers choose ids, and the child would
+// repeat it at each start.
 func (p *process) inbound(ctx context.Context, a *Account, l *childLine) error {
 	for _, id := range []string{l.ID, l.From, l.Chat} {
 		if id == "" || len(id) > maxIDs || strings.ContainsFunc(id, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }) {
-			return fmt.Errorf("the program passed on a message without an id, a sender or a chat, or with one that is none: %q", plain(id, 64))
+			p.said.tell("message dropped", fmt.Sprintf("without an id, a sender or a chat, or with one that is none: %q", plain(id, 64)))
+			p.discard(l.Media)
+			return p.acknowledge(ctx, l.Seq)
 		}
 	}
 	m := Inbound{
@@ -175,10 +179,9 @@ func (p *process) inbound(ctx context.Context, a *Account, l *childLine) error {
 			m.Mentioned = true // a reply to us
 		}
 	}
-	left, taken := maxFiles, []string(nil)
+	left := maxFiles
 	for i, f := range l.Media {
 		name := filepath.Base(f.Path)
-		taken = append(taken, p.media()+"/"+name)
 		if i >= maxMedia {
 			continue
 		}
@@ -202,10 +205,17 @@ func (p *process) inbound(ctx context.Context, a *Account, l *childLine) error {
 			p.say(&gatewayLine{Type: "read", Chat: m.Chat, Message: m.Message})
 		}
 	}
-	for _, name := range taken {
-		p.dir.Remove(name)
-	}
+	p.discard(l.Media)
 	return p.acknowledge(ctx, l.Seq)
+}
+
+// discard deletes the files of a message.
+func (p *process) discard(files []childFile) {
+	for _, f := range files {
+		if f.Path != "" {
+			p.dir.Remove(p.media() + "/" + filepath.Base(f.Path))
+		}
+	}
 }
 
 // acknowledge tells the child that it may forget a message. That is never left

@@ -67,8 +67,14 @@ func newProgram(c *config.ChannelAccount, dir *store.Dir, log *slog.Logger, comm
 	return &process{conf: c, dir: dir, log: log, command: command, spawn: spawn, said: &childLog{log: log}, waits: map[string]chan childLine{}}
 }
 
-// Limit is none: the program splits what its network cannot take.
-func (p *process) Limit() int { return 0 }
+// Limit is what WhatsApp takes with room to spare; other programs split what
+// their network cannot take, of what surely fits a line.
+func (p *process) Limit() int {
+	if p.conf.Kind == "whatsapp" {
+		return 60_000
+	}
+	return 160_000 // units of at most six bytes, as \u0001
+}
 
 // home is the child's own directory, under the state directory; in media files
 // pass between it and us.

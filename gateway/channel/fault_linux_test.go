@@ -69,10 +69,6 @@ func TestHostilePrograms(t *testing.T) {
 			{"forged failure", helloLine + "echo '{\"type\":\"failed\",\"id\":\"\",\"code\":{\"a\":1}}'; sleep 60", "which nobody asked"},
 			{"unknown type", helloLine + "echo '{\"type\":\"root\"}'; sleep 60", "unknown type"},
 			{"unknown state", helloLine + "echo '{\"type\":\"state\",\"state\":\"ascended\"}'; sleep 60", `unknown state "ascended"`},
-			{"no sender", helloLine + "echo '{\"type\":\"inbound\",\"seq\":1,\"id\":\"1\",\"chat\":\"c\",\"text\":\"x\"}'; sleep 60", "without an id"},
-			{"id with NUL", helloLine + "echo '{\"type\":\"inbound\",\"seq\":1,\"id\":\"1\\\\u0000\",\"from\":\"7\",\"chat\":\"c\",\"text\":\"x\"}'; sleep 60", "one that is none"},
-			{"id that turns around", helloLine + "echo '{\"type\":\"inbound\",\"seq\":1,\"id\":\"1\",\"from\":\"7\\\\u202e\",\"chat\":\"c\",\"text\":\"x\"}'; sleep 60", "one that is none"},
-			{"id too long", helloLine + "printf '{\"type\":\"inbound\",\"seq\":1,\"id\":\"%0200d\",\"from\":\"7\",\"chat\":\"c\",\"text\":\"x\"}\\n' 1; sleep 60", "one that is none"},
 			{"exits", "exit 3", "the program ended: exit status 3"},
 			{"exits after hello", helloLine + "exit 3", "the program ended: exit status 3"},
 			{"killed", helloLine + "kill -9 $$", "the program ended: signal: killed"},
@@ -126,6 +122,40 @@ func TestHostilePrograms(t *testing.T) {
 	})
 	r := &rig{t: t, set: New(Options{}), logs: &lockedBuffer{}}
 	r.until("nothing is left", func() bool { g, f := holdings(); return g <= goroutines && f <= files })
+}
+
+// TestMessagesDropped: a stranger chooses the id of a message, and a program may
+// pass on any. One that is none costs its message, not the program.
+func TestMessagesDropped(t *testing.T) {
+	got := func(seq int, id, from, chat string) string {
+		return fmt.Sprintf(`echo '{"type":"inbound","seq":%d,"id":"%s","from":"%s","chat":"%s","text":"x","media":[{"path":"m%[1]d"}]}'`+"\n", seq, id, from, chat)
+	}
+	r, acks := newRig(t), filepath.Join(t.TempDir(), "acks")
+	script := ": >media/m1; : >media/m2\n" + helloLine
+	for i, of := range [][3]string{
+		{"", "7", "c"}, {"1", "", "c"}, {"1", "7", ""}, {`1\\u0000`, "7", "c"}, {"1", `7\\u202e`, "c"}, {"a b", "7", "c"},
+		{strings.Repeat("1", maxIDs+1), "7", "c"}, {strings.Repeat("1", maxIDs), "7", "c"},
+	} {
+		script += got(i+1, of[0], of[1], of[2])
+	}
+	script += "i=100; while [ $i -lt 300 ]; do " + strings.ReplaceAll(got(0, "a b", "7", "c"), `"seq":0`, `"seq":'$i'`) + "i=$((i+1)); done\n"
+	r.set.Apply([]config.ChannelAccount{program(t, script+"while read -r l; do case $l in *'\"ack\"'*) echo \"$l\" >>"+acks+" ;; esac; done")})
+	r.until("every acknowledgement", func() bool {
+		raw, _ := os.ReadFile(acks)
+		return strings.Count(string(raw), "\n") == 208
+	})
+	logs := r.logs.String()
+	if n := strings.Count(logs, "message dropped"); n < 7 || n > saidAtOnce {
+		t.Errorf("%d lines in the log", n)
+	}
+	if s := r.set.Status()[0]; s.State != StateOpen || s.Failures != 0 {
+		t.Errorf("%+v", s)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if left, err := filepath.Glob(filepath.Join(r.dir.Path(), "channels/*/media/*")); err != nil || len(left) != 0 || len(r.got) != 1 || r.got[0].Message != strings.Repeat("1", maxIDs) {
+		t.Errorf("%v %v, got %+v", left, err, r.got)
+	}
 }
 
 // TestGigabyteLine: a line of a gibibyte ends its program and costs a mebibyte.

@@ -385,7 +385,7 @@ func TestApproveWhileFull(t *testing.T) {
 		time.Sleep(time.Second)
 		a := r.account()
 		r.queueUp(a, maxQueue)
-		list, err := r.set.Pending("telegram")
+		list, _, err := r.set.Pending("telegram")
 		if err != nil || len(list) != 1 {
 			t.Fatal(list, err)
 		}

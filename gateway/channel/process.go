@@ -31,6 +31,7 @@ const (
 	maxUnread       = 1 << 20  // bytes that a child may leave unread
 	maxFiles        = 32 << 20 // bytes of all files of a message
 	maxMedia        = 16       // files of one message
+	maxAsked        = 256      // messages whose media are being fetched
 )
 
 // process is a program that connects a network, over the child protocol: one
@@ -41,6 +42,7 @@ type process struct {
 	log   *slog.Logger
 	spawn func(command, env []string, dir string, stderr io.Writer) (*child, error)
 	said  *childLog
+	asked map[int64]*childLine // messages whose media are being fetched, by seq; the reader's own
 
 	// command tells what to run, and what its environment holds beside the usual.
 	command func(context.Context) (argv, env []string, err error)
@@ -51,6 +53,7 @@ type process struct {
 	next    int
 	ready   bool   // has told its features
 	login   bool   // among them
+	fetches bool   // so is that media may be asked for
 	linking bool   // an operator wants it linked, and it has not begun
 	closed  string // why only an operator gets it on again; "" = it goes on
 }
@@ -67,8 +70,14 @@ func newProgram(c *config.ChannelAccount, dir *store.Dir, log *slog.Logger, comm
 	return &process{conf: c, dir: dir, log: log, command: command, spawn: spawn, said: &childLog{log: log}, waits: map[string]chan childLine{}}
 }
 
-// Limit is none: the program splits what its network cannot take.
-func (p *process) Limit() int { return 0 }
+// Limit is what WhatsApp takes with room to spare; other programs split what
+// their network cannot take, of what surely fits a line.
+func (p *process) Limit() int {
+	if p.conf.Kind == "whatsapp" {
+		return 60_000
+	}
+	return 160_000 // units of at most six bytes, as \u0001
+}
 
 // home is the child's own directory, under the state directory; in media files
 // pass between it and us.
@@ -95,9 +104,9 @@ func (p *process) Run(ctx context.Context, a *Account) error {
 	}
 	out, done := newOutbox(), make(chan struct{})
 	p.mu.Lock()
-	p.out, p.ready, p.closed = out, false, ""
+	p.out, p.ready, p.closed, p.asked = out, false, "", map[int64]*childLine{}
 	p.mu.Unlock()
-	p.say(&gatewayLine{Type: "hello", Protocol: protocolVersion, Channel: p.conf.Channel, Account: p.conf.Account, MediaDir: filepath.Join(p.dir.Path(), p.media())})
+	p.say(&gatewayLine{Type: "hello", Protocol: protocolVersion, Channel: p.conf.Channel, Account: p.conf.Account, MediaDir: filepath.Join(p.dir.Path(), p.media()), MediaMax: int64(p.conf.MediaMaxMb) << 20})
 	var work sync.WaitGroup
 	var once sync.Once
 	var why error

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ type gatewayLine struct {
 	Channel  string      `json:"channel,omitempty"`
 	Account  string      `json:"account,omitempty"`
 	MediaDir string      `json:"mediaDir,omitempty"`
+	MediaMax int64       `json:"mediaMaxBytes,omitempty"`
 	ID       string      `json:"id,omitempty"`
 	To       string      `json:"to,omitempty"`
 	Text     string      `json:"text,omitempty"`
@@ -68,7 +70,7 @@ type childQuote struct {
 }
 
 type childFile struct {
-	Path string `json:"path"`
+	Path string `json:"path,omitempty"` // not of one that is yet to be fetched
 	MIME string `json:"mime"`
 	Name string `json:"name,omitempty"`
 }
@@ -81,7 +83,7 @@ func (p *process) take(ctx context.Context, a *Account, l *childLine) error {
 			return final("the program speaks protocol %d, this gateway %d", l.Protocol, protocolVersion)
 		}
 		p.mu.Lock()
-		p.ready, p.login = true, slices.Contains(l.Features, "login")
+		p.ready, p.login, p.fetches = true, slices.Contains(l.Features, "login"), slices.Contains(l.Features, "fetch")
 		linking := p.login && p.linking
 		p.mu.Unlock()
 		if linking {
@@ -95,7 +97,17 @@ func (p *process) take(ctx context.Context, a *Account, l *childLine) error {
 	case "qr":
 		a.State(StateNotLinked, clipText(l.Text, 4096))
 	case "inbound":
-		return p.inbound(ctx, a, l)
+		return p.inbound(ctx, a, l, nil)
+	case "media":
+		of := p.asked[l.Seq]
+		if of == nil {
+			return fmt.Errorf("the program fetched media of %d, for which nobody asked", l.Seq)
+		}
+		delete(p.asked, l.Seq)
+		if l.Message != "" {
+			p.said.tell("media not fetched", l.Message)
+		}
+		return p.inbound(ctx, a, of, l)
 	case "sent", "failed":
 		p.mu.Lock()
 		w := p.waits[l.ID] // also where it was waited for too long
@@ -159,11 +171,16 @@ func (p *process) state(a *Account, l *childLine) error {
 	return nil
 }
 
-// inbound passes on a message, and tells the child once it is durable.
-func (p *process) inbound(ctx context.Context, a *Account, l *childLine) error {
+// inbound judges a message before anything of it is fetched or read, passes it
+// on, and tells the child once it is durable. fetched, if any, is what the child
+// answered when it was asked for the media. A message with an id that is none is
+// dropped: strangers choose ids, and the child would repeat it at each start.
+func (p *process) inbound(ctx context.Context, a *Account, l, fetched *childLine) error {
 	for _, id := range []string{l.ID, l.From, l.Chat} {
 		if id == "" || len(id) > maxIDs || strings.ContainsFunc(id, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }) {
-			return fmt.Errorf("the program passed on a message without an id, a sender or a chat, or with one that is none: %q", plain(id, 64))
+			p.said.tell("message dropped", fmt.Sprintf("without an id, a sender or a chat, or with one that is none: %q", plain(id, 64)))
+			p.discard(l.Media)
+			return p.insist(ctx, &gatewayLine{Type: "ack", Seq: l.Seq})
 		}
 	}
 	m := Inbound{
@@ -176,21 +193,30 @@ func (p *process) inbound(ctx context.Context, a *Account, l *childLine) error {
 			m.Mentioned = true // a reply to us
 		}
 	}
-	left, taken := maxFiles, []string(nil)
-	for i, f := range l.Media {
-		name := filepath.Base(f.Path)
-		taken = append(taken, p.media()+"/"+name)
-		if i >= maxMedia {
-			continue
+	media, wanted := l.Media, a.wants(&m)
+	switch {
+	case fetched != nil && len(fetched.Media) > 0:
+		media = fetched.Media
+	case fetched == nil && wanted && p.fetches && slices.ContainsFunc(media, func(f childFile) bool { return f.Path == "" }):
+		return p.fetch(ctx, l)
+	}
+	left := maxFiles
+	for _, f := range media[:min(len(media), maxMedia)] {
+		name := plain(cmp.Or(f.Name, filepath.Base(f.Path)), 128)
+		var data []byte
+		err := fs.ErrNotExist
+		if wanted && f.Path != "" {
+			data, err = p.dir.ReadFile(p.media()+"/"+filepath.Base(f.Path), min(int64(p.conf.MediaMaxMb)<<20, int64(left)))
+			if err != nil {
+				p.said.tell("file not read", err.Error())
+			}
 		}
-		data, err := p.dir.ReadFile(p.media()+"/"+name, min(int64(p.conf.MediaMaxMb)<<20, int64(left)))
 		if err != nil {
-			m.Text = strings.TrimSpace(fmt.Sprintf("%s\n\n[%s, %s was not read]", m.Text, plain(cmp.Or(f.Name, name), 128), plain(f.MIME, 64)))
-			p.log.Warn("file not read", "err", err)
+			m.Text = strings.TrimSpace(fmt.Sprintf("%s\n\n[%s, %s was not read]", m.Text, name, plain(f.MIME, 64)))
 			continue
 		}
 		left -= len(data)
-		m.Files = append(m.Files, File{Name: plain(cmp.Or(f.Name, name), 128), MIME: plain(f.MIME, 64), Data: data})
+		m.Files = append(m.Files, File{Name: name, MIME: plain(f.MIME, 64), Data: data})
 	}
 	if m.Text != "" || len(m.Files) > 0 {
 		if _, sent := a.journal.room(); !sent { // waiting would keep its word on what is sent from us
@@ -203,19 +229,44 @@ func (p *process) inbound(ctx context.Context, a *Account, l *childLine) error {
 			p.say(&gatewayLine{Type: "read", Chat: m.Chat, Message: m.Message})
 		}
 	}
-	for _, name := range taken {
-		p.dir.Remove(name)
-	}
-	return p.acknowledge(ctx, l.Seq)
+	p.discard(media)
+	return p.insist(ctx, &gatewayLine{Type: "ack", Seq: l.Seq})
 }
 
-// acknowledge tells the child that it may forget a message. That is never left
-// out: while the child leaves too much unread, nothing more is read from it.
-func (p *process) acknowledge(ctx context.Context, seq int64) error {
+// wants reports whether a message is a new one that will be let in.
+func (a *Account) wants(m *Inbound) bool {
+	return !a.journal.known(m.ID) && judge(&a.conf, m, func(id string) bool { return a.pairing.allowed(a.conf.Account, id) }) == admitted
+}
+
+// fetch asks for the media of a message, which waits for them.
+func (p *process) fetch(ctx context.Context, l *childLine) error {
+	held := len(l.Text)
+	for _, of := range p.asked {
+		held += len(of.Text)
+	}
+	if len(p.asked) >= maxAsked || held > maxHeld {
+		return fmt.Errorf("the program passes on messages while the media of %d are not fetched", len(p.asked))
+	}
+	p.asked[l.Seq] = l
+	return p.insist(ctx, &gatewayLine{Type: "fetch", Seq: l.Seq})
+}
+
+// discard deletes the files of a message.
+func (p *process) discard(files []childFile) {
+	for _, f := range files {
+		if f.Path != "" {
+			p.dir.Remove(p.media() + "/" + filepath.Base(f.Path))
+		}
+	}
+}
+
+// insist says what is never left out, as an acknowledgement is: while the child
+// leaves too much unread, nothing more is read from it.
+func (p *process) insist(ctx context.Context, l *gatewayLine) error {
 	p.mu.Lock()
 	out := p.out
 	p.mu.Unlock()
-	for out != nil && !out.put(&gatewayLine{Type: "ack", Seq: seq}) {
+	for out != nil && !out.put(l) {
 		select {
 		case <-out.room:
 		case <-ctx.Done():

@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -22,10 +23,19 @@ func newOutbox() *outbox {
 	return &outbox{some: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 }
 
+// encode is a line with its end.
+func (l *gatewayLine) encode() []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.Encode(l) // which strings, numbers and booleans do not let fail
+	return b.Bytes()
+}
+
 // put adds a line, unless the child is gone, too much waits or the line is too long.
 func (o *outbox) put(l *gatewayLine) bool {
-	raw, err := json.Marshal(l)
-	if o == nil || err != nil || len(raw) >= maxLine {
+	raw := l.encode()
+	if o == nil || len(raw) > maxLine {
 		return false
 	}
 	o.mu.Lock()
@@ -37,7 +47,7 @@ func (o *outbox) put(l *gatewayLine) bool {
 		return false
 	}
 	o.last = l.Type == "stop"
-	o.lines = append(append(o.lines, raw...), '\n')
+	o.lines = append(o.lines, raw...)
 	poke(o.some)
 	return true
 }

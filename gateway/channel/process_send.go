@@ -6,7 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
 	"time"
+
+	"openclaw/gateway/store"
 )
 
 // Send has the child send, and waits for its word. What may have begun to
@@ -23,12 +29,15 @@ func (p *process) Send(ctx context.Context, out Outbound) (Sent, error) {
 	p.mu.Unlock()
 	l := &gatewayLine{Type: "send", ID: id, To: out.To, Text: out.Text, ReplyTo: out.ReplyTo}
 	for i, f := range out.Files {
-		name := fmt.Sprintf("%s/out-%s-%d%s", p.media(), id, i, filepath.Ext(filepath.Base(f.Name)))
+		name := fmt.Sprintf("%s/out-%s-%d%s", p.media(), id, i, extension.FindString(strings.ToLower(f.Name)))
 		if err := p.dir.WriteFile(name, f.Data); err != nil {
-			return Sent{}, &Fault{Err: err}
+			return Sent{}, &Fault{Err: err, Final: !passing(err)}
 		}
 		defer p.dir.Remove(name)
-		l.Media = append(l.Media, childFile{Path: filepath.Join(p.dir.Path(), name), MIME: f.MIME, Name: f.Name})
+		l.Media = append(l.Media, childFile{Path: filepath.Join(p.dir.Path(), name), MIME: plain(f.MIME, 128), Name: plain(f.Name, 255)})
+	}
+	if n := len(l.encode()); n > maxLine {
+		return Sent{}, final("the message is too long for the program: %d bytes in a line that may have %d", n, maxLine)
 	}
 	for begun := false; ; {
 		answer, err := p.sendOnce(ctx, to, l)
@@ -53,6 +62,14 @@ func (p *process) Send(ctx context.Context, out Outbound) (Sent, error) {
 		}
 		return Sent{}, fmt.Errorf("begun, and then: %s", f)
 	}
+}
+
+var extension = regexp.MustCompile(`\.[a-z0-9]{1,8}$`)
+
+// passing reports whether a file that could not be written may be later.
+func passing(err error) bool {
+	return errors.Is(err, store.ErrNoSpace) || slices.ContainsFunc([]error{syscall.EIO, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EROFS},
+		func(lack error) bool { return errors.Is(err, lack) })
 }
 
 // sendFault is a program's failed.

@@ -4,8 +4,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
+	"openclaw/gateway/store"
 	"openclaw/reload/config"
 )
 
@@ -80,5 +82,67 @@ func TestReadmeChannel(t *testing.T) {
 	r.until("the last answer", func() bool { return strings.Contains(out(), "you said the last") })
 	if n := strings.Count(out(), "you said"); n != 4 {
 		t.Errorf("answered %d times:\n%s", n, out())
+	}
+}
+
+// TestProgramRefuses: what can never be sent to a program is refused at once,
+// and what comes after it goes out.
+func TestProgramRefuses(t *testing.T) {
+	r := newRig(t)
+	r.set.Apply([]config.ChannelAccount{program(t, helloLine+`while read -r l; do case $l in
+*'"type":"send"'*) id=${l#*'"id":"'}; path=; case $l in *'"path":"'*) path=${l#*'"path":"'}; path=${path%%'"'*} ;; esac; echo '{"type":"sent","id":"'${id%%'"'*}'","messageId":"'${path##*/}'"}' ;;
+esac; done`)})
+	r.until("open", func() bool { return r.set.Status()[0].State == StateOpen })
+	send := func(out Outbound) (Sent, error) { return r.set.accounts[0].channel.Send(t.Context(), out) }
+	if _, err := send(Outbound{To: "A", Text: strings.Repeat("<", 180_000)}); err != nil { // one byte each
+		t.Error(err)
+	}
+	f, ok := faultOf(func() error { _, err := send(Outbound{To: "A", Text: strings.Repeat("\x01", 180_000)}); return err }())
+	if !ok || !f.Final || !strings.Contains(f.Error(), "too long for the program") {
+		t.Errorf("%v %+v", ok, f)
+	}
+	for name, end := range map[string]string{"x." + strings.Repeat("y", 250): "-0", "photo.JPG": "-0.jpg", "a.b/../../c": "-0", "a.tar.gz\x00": "-0", "": "-0"} {
+		if sent, err := send(Outbound{To: "A", Files: []File{{Name: name, Data: []byte("x")}}}); err != nil || !strings.HasPrefix(sent.MessageID, "out-s") || !strings.HasSuffix(sent.MessageID, end) {
+			t.Errorf("%q: %q %v", name, sent.MessageID, err)
+		}
+	}
+	if err := r.dir.Empty(r.set.accounts[0].channel.(*process).home()); err != nil { // the directory for files is gone
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(r.dir.Path(), "channels/demo-default/media"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := send(Outbound{To: "A", Files: []File{{Data: []byte("x")}}})
+	if f, ok := faultOf(err); !ok || !f.Final {
+		t.Errorf("no directory: %v", err)
+	}
+	for err, may := range map[error]bool{store.ErrNoSpace: true, &os.PathError{Err: syscall.EMFILE}: true, &os.PathError{Err: syscall.ENAMETOOLONG}: false} {
+		if passing(err) != may {
+			t.Error(err)
+		}
+	}
+	if _, err := r.set.Send(t.Context(), "demo", "", Outbound{ID: "after", To: "A", Text: "after"}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLongSends: what no line, or no message of WhatsApp, can hold goes out in
+// several.
+func TestLongSends(t *testing.T) {
+	for kind, most := range map[string]int{"process": 160_000, "whatsapp": 60_000} { // WhatsApp's child takes 65,536
+		p := &process{conf: &config.ChannelAccount{Kind: kind}}
+		a := &Account{channel: p}
+		for _, text := range []string{strings.Repeat("a", 170_000), strings.Repeat("\x01", 340_000), strings.Repeat("🦀", 100_000)} {
+			var whole strings.Builder
+			for _, one := range a.pieces(Outbound{ID: "1", To: strings.Repeat("x", maxIDs), Text: text}) {
+				if n := len((&gatewayLine{Type: "send", Text: one.Text, To: one.To}).encode()); units(one.Text) > most || n > maxLine {
+					t.Errorf("%s: %d units, %d bytes", kind, units(one.Text), n)
+				}
+				whole.WriteString(one.Text)
+			}
+			if whole.String() != text {
+				t.Errorf("%s: %d of %d bytes", kind, whole.Len(), len(text))
+			}
+		}
 	}
 }

@@ -417,3 +417,42 @@ case $l in *'"send"'*) say "{\"type\":\"sent\",\"messageId\":\"R\",\"id\":\"$(pr
 		t.Errorf("%v %v, %d messages", left, err, len(k.got))
 	}
 }
+
+// TestWhatsAppMedia: media are fetched, and files read, for messages that are
+// let in and for no others; strangers do not fill the log with theirs.
+func TestWhatsAppMedia(t *testing.T) {
+	k := newKit(t, openLine+`got() { say "{\"type\":\"inbound\",\"seq\":$1,\"id\":\"M$1\",\"from\":\"$2@s.whatsapp.net\",\"chat\":\"$2@s.whatsapp.net\",\"media\":[{$3\"mime\":\"image/png\",\"name\":\"p.png\",\"size\":1}]}"; }
+i=100; while [ $i -lt 300 ]; do got $i 666 '"path":"gone.png",'; i=$((i+1)); done
+got 1 666; got 2 491; got 3 491
+while read -r l; do quit "$l"; printf '%s\n' "$l" >>$OUT/said
+case $l in
+*'"hello"'*) ;;
+*'"fetch","seq":2}'*) printf x >media/a.png; say '{"type":"media","seq":2,"media":[{"path":"'$PWD'/media/a.png","mime":"image/png","name":"p.png"}]}' ;;
+*'"fetch","seq":3}'*) say '{"type":"media","seq":3,"message":"too slow"}'; got 2 491 ;;
+*'"ack","seq":3}'*) say '{"type":"media","seq":3,"message":"again"}' ;;
+esac; done`)
+	k.kit.Program = []byte(strings.Replace(string(k.kit.Program), `"media",`, `"media","fetch",`, 1))
+	k.install()
+	k.apply()
+	k.until("the end of who answers what nobody asked", func() bool {
+		return strings.Contains(k.status().LastError, "fetched media of 3, for which nobody asked")
+	})
+	said := k.read("said")
+	if !strings.Contains(said, `"mediaMaxBytes":1048576`) || strings.Count(said, `"fetch"`) != 2 || strings.Contains(said, `"fetch","seq":1}`) || strings.Count(said, `"ack"`) < 203 {
+		t.Errorf("%d asked for, %d acknowledged", strings.Count(said, `"fetch"`), strings.Count(said, `"ack"`))
+	}
+	if logs := k.logs.String(); strings.Contains(logs, "file not read") || !strings.Contains(logs, "too slow") {
+		t.Error(logs)
+	}
+	k.until("both", func() bool { k.mu.Lock(); defer k.mu.Unlock(); return len(k.got) == 2 })
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, m := range k.got {
+		if m.Message == "M2" && (len(m.Files) != 1 || string(m.Files[0].Data) != "x" || m.Text != "") || m.Message == "M3" && m.Text != "[p.png, image/png was not read]" {
+			t.Errorf("%+v", m)
+		}
+	}
+	if left, err := os.ReadDir(filepath.Join(k.dir.Path(), "channels/whatsapp-default/media")); err != nil || len(left) != 0 {
+		t.Errorf("%v %v", left, err)
+	}
+}

@@ -15,7 +15,8 @@ import { parseArgs } from "node:util";
 
 const PROTOCOL = 1, BAILEYS = "7.0.0-rc14", SOCKET_VARIABLE = "OPENCLAW_WHATSAPP_WEB_SOCKET_URL";
 const MAX_LINE = 1 << 20, MAX_TEXT = 65536, MAX_MEDIA = 64 << 20;
-const MAX_SENDS = 256, MAX_UNACKED = 256, MAX_INBOX = 10_000, MAX_RECENT = 1000;
+const MAX_SENDS = 256, MAX_UNACKED = 256, MAX_INBOX = 10_000, MAX_RECENT = 1000, MAX_BAD = 100;
+const MAX_SENDING = 16, MAX_FETCHED = 8, TRIES = 3;
 const ACK_MS = 20_000, UPLOAD_MS = 120_000, DOWNLOAD_MS = 60_000;
 const RETRY_FIRST_MS = 1000, RETRY_LAST_MS = 300_000, STEADY_MS = 30_000, RESTARTS = 5;
 
@@ -56,6 +57,34 @@ process.on("unhandledRejection", (e) => {
 process.stdout.on("error", () => process.exit(0)); // the gateway is gone
 process.stderr.on("error", () => {});
 
+/** Slots are so many at a time; who waits for one gets it in turn. */
+class Slots {
+  constructor(free) {
+    Object.assign(this, { free, waiting: [] });
+  }
+  async take() {
+    if (this.free > 0) this.free--;
+    else await new Promise((go) => this.waiting.push(go));
+  }
+  give() {
+    const next = this.waiting.shift();
+    if (next) next();
+    else this.free++;
+  }
+}
+
+/** Lanes do each lane's work in order, and the lanes side by side. Work does not throw. */
+class Lanes {
+  ends = new Map();
+  add(lane, work) {
+    const end = (this.ends.get(lane) ?? Promise.resolve()).then(work).then(() => {
+      if (this.ends.get(lane) === end) this.ends.delete(lane);
+    });
+    this.ends.set(lane, end);
+  }
+  settled = () => Promise.all(this.ends.values());
+}
+
 /** Node's permission model forbids fsync, not files whose every write is durable. */
 function writeThrough(file, data) {
   const { O_WRONLY, O_CREAT, O_TRUNC, O_SYNC = 0 } = fs.constants;
@@ -92,6 +121,13 @@ class Store {
   settle() {
     fs.rmSync(this.at("settled"), { force: true });
     writeThrough(this.at("settled"), "1");
+  }
+  /** setAside takes a message out of the inbox; the last ones are kept for who wants to know. */
+  setAside(n) {
+    fs.mkdirSync(this.at("inbox/bad"), { recursive: true, mode: 0o700 });
+    fs.renameSync(this.at("inbox", `${n}.json`), this.at("inbox/bad", `${Date.now()}-${n}.json`));
+    for (const old of fs.readdirSync(this.at("inbox/bad")).sort().slice(0, -MAX_BAD)) fs.rmSync(this.at("inbox/bad", old));
+    this.settle();
   }
   /** creds are undefined when there are none; unreadable ones are an error, never replaced. */
   creds() {
@@ -194,7 +230,7 @@ function connect() {
     markOnlineOnConnect: false,
     syncFullHistory: false,
     shouldIgnoreJid: unheard,
-    getMessage: async (key) => recent.get(key.id)?.message,
+    getMessage: async (key) => recent.get(told(key.id))?.message,
   }));
   // Baileys holds events back for up to half a minute after connecting, though
   // the server was told that they arrived: they are taken before that buffer.
@@ -277,7 +313,7 @@ async function stop() {
   if (stopping) return;
   stopping = true;
   setTimeout(() => process.exit(0), 4000);
-  await Promise.race([sends, sleep(2000)]);
+  await Promise.race([sends.settled(), sleep(2000)]);
   await hangUp();
   enter("stopped");
   process.exit(0);
@@ -285,7 +321,8 @@ async function stop() {
 
 // ---- outbound
 
-let sends = Promise.resolve(), pending = 0;
+const sends = new Lanes(), sending = new Slots(MAX_SENDING);
+let pending = 0;
 const salt = randomBytes(16);
 const acks = new Map(); // WhatsApp's message id → settle(error or undefined)
 const passed = new Map(); // message id → the last receipt passed on
@@ -350,7 +387,7 @@ async function transmit(m) {
   if (!creds?.me) throw new Refusal("NOT_LINKED", "no account is linked; run: openclaw channels login whatsapp");
   let quoted = m.replyTo && recent.get(m.replyTo), messageId;
   // Of a message before this process only the id is known; in a group its author is needed too.
-  if (m.replyTo && !quoted && !jid.endsWith("@g.us")) quoted = { key: { remoteJid: jid, id: String(m.replyTo), fromMe: false }, message: { conversation: "" } };
+  if (m.replyTo && !quoted && !jid.endsWith("@g.us") && !String(m.replyTo).startsWith("odd-")) quoted = { key: { remoteJid: jid, id: String(m.replyTo), fromMe: false }, message: { conversation: "" } };
   for (const [i, part] of parts.entries()) {
     if (current.state !== "open") throw new Refusal("RETRY", `not connected: ${current.reason ?? current.state}`, current.retryInMs || 5000);
     // The same for the same send: a repeat after a doubt is one message to the recipient.
@@ -374,11 +411,20 @@ function send(m) {
   if (pending >= MAX_SENDS) return failed("RATE", { message: "too many messages are waiting", retryAfterMs: 5000 });
   pending++;
   m.begun = false; // whether something of it may have arrived
-  sends = sends.then(() => transmit(m)).then(
-    (messageId) => say({ type: "sent", id: m.id, messageId }),
-    (e) => failed(codeOf(e), e),
-  ).finally(() => pending--);
+  sends.add(lane(m.to), async () => {
+    await sending.take();
+    try {
+      say({ type: "sent", id: m.id, messageId: await transmit(m) });
+    } catch (e) {
+      failed(codeOf(e), e);
+    }
+    sending.give();
+    pending--;
+  });
 }
+
+/** One for a chat, however it is written. */
+const lane = (to) => String(to).replace(/^\+/, "").replace(/@s\.whatsapp\.net$/, "");
 
 function receipt(messageId, status, error) {
   const now = status === 0 ? "error" : status >= 4 ? "read" : status === 3 ? "delivered" : undefined, before = passed.get(messageId);
@@ -389,11 +435,15 @@ function receipt(messageId, status, error) {
 
 // ---- inbound
 
-let seq = 0, receiving = Promise.resolve(), wake = () => {};
-const unacked = new Set(); // ascending
+let seq = 0;
+const chats = new Lanes(), ahead = new Slots(MAX_UNACKED), fetched = new Slots(MAX_FETCHED);
+const unacked = new Set(); // in the inbox
+const passing = new Map(); // those of them that are on their way to the gateway: seq → { fetch, over } of one with media
 const MEDIA = ["image", "video", "audio", "document", "sticker", "ptv"];
 
 const unheard = (jid) => wa.isJidBroadcast(jid) || wa.isJidNewsletter(jid);
+/** The sender chooses a message's id: for one that is none, the gateway gets another. */
+const told = (id) => (/^[!-~]{1,128}$/.test(id) && !id.startsWith("odd-") ? id : `odd-${hash(id).slice(0, 32)}`);
 const user = (jid) => (jid ? wa.jidNormalizedUser(jid) : undefined);
 const self = () => [creds?.me?.id, creds?.me?.lid].map(user).filter(Boolean);
 
@@ -410,11 +460,17 @@ const taps = {
   "messages.upsert": ({ messages }) => {
     for (const { key, message, pushName, messageTimestamp } of messages) {
       if (!message || !key?.id || !key.remoteJid) continue;
-      remember(recent, key.id, { key, message });
-      const { content, kind } = unwrap(message);
-      if (key.fromMe || unheard(key.remoteJid) || !(kind || words(content, kind))) continue;
+      let record;
+      try { // what somebody wrote must not end the child, which the server would give it again
+        remember(recent, told(key.id), { key, message });
+        const { content, kind } = unwrap(message);
+        if (key.fromMe || unheard(key.remoteJid) || !(kind || words(content, kind))) continue;
+        record = { key: { ...key }, name: clip(pushName, 256), timestamp: Number(messageTimestamp) * 1000 || Date.now(), message: Buffer.from(wa.proto.Message.encode(message).finish()) };
+      } catch (e) {
+        log("warn", `a message cannot be read and is lost: ${firstLine(e)}`);
+        continue;
+      }
       if (unacked.size >= MAX_INBOX) die("the inbox is full: the gateway acknowledges nothing");
-      const record = { key: { ...key }, name: clip(pushName, 256), timestamp: Number(messageTimestamp) * 1000 || Date.now(), message: Buffer.from(wa.proto.Message.encode(message).finish()) };
       // Baileys has just told the server that it arrived; from here on it outlives a crash.
       store.write(`inbox/${++seq}.json`, record);
       store.settle();
@@ -429,13 +485,33 @@ const taps = {
   },
 };
 
-/** Passes messages on in order, a bounded number of them ahead of the acknowledgements. */
+/** Passes each chat's messages on in order, a bounded number of them ahead of the acknowledgements. */
 function queue(n, record) {
   unacked.add(n);
-  receiving = receiving.then(async () => {
-    while (n - unacked.values().next().value >= MAX_UNACKED) await new Promise((go) => { wake = go; });
-    await pass(n, record);
-  }).catch((e) => die(`inbound: ${firstLine(e)}`));
+  chats.add(String(record?.key?.remoteJid), async () => {
+    await ahead.take();
+    passing.set(n, {});
+    for (let tries = 1; unacked.has(n); tries++) {
+      try {
+        return await pass(n, record);
+      } catch (e) {
+        log("warn", `a message cannot be passed on: ${firstLine(e)}`);
+        if (tries === TRIES) setAside(n);
+        else await sleep(200);
+      }
+    }
+  });
+}
+
+/** A message that cannot be passed on must not be in the way of all others at each start. */
+function setAside(n) {
+  try {
+    store.setAside(n);
+  } catch (e) {
+    die(`inbox: ${firstLine(e)}`);
+  }
+  log("error", `message ${n} of the inbox is set aside in inbox/bad`);
+  acknowledge(n);
 }
 
 function replay() {
@@ -455,7 +531,12 @@ function replay() {
 function acknowledge(n) {
   if (!unacked.delete(n)) return;
   fs.rmSync(store.at("inbox", `${n}.json`), { force: true });
-  wake();
+  const was = passing.get(n);
+  passing.delete(n);
+  if (!was) return;
+  ahead.give();
+  if (was.fetching) fetched.give();
+  was.over?.();
 }
 
 /** What a message holds, out of its envelopes. */
@@ -476,29 +557,50 @@ function words(content, kind) {
   );
 }
 
+/** Passes a message on. One with media is over once it is acknowledged: they may be fetched before. */
 async function pass(n, { key, name, timestamp, message }) {
-  const { content, edited, kind } = unwrap(wa.proto.Message.decode(message));
+  const decoded = wa.proto.Message.decode(message), { content, edited, kind } = unwrap(decoded), id = told(key.id);
+  if (!recent.has(id)) remember(recent, id, { key, message: decoded });
   const group = key.remoteJid.endsWith("@g.us");
   const from = await (group ? person(key.participantAlt, key.participant) : person(key.remoteJidAlt, key.remoteJid));
   if (!from) return acknowledge(n); // nobody who could be answered
   const context = Object.values(content).find((part) => part?.contextInfo)?.contextInfo;
-  let text = words(content, kind), media, replyTo;
-  try {
-    media = kind && [await fetchMedia(content[`${kind}Message`], kind, key)];
-  } catch (e) {
-    log("warn", `media of a message not fetched: ${firstLine(e)}`);
-    text = [text, `[${kind} that could not be fetched]`].filter(Boolean).join("\n");
-  }
+  const text = words(content, kind), media = kind && content[`${kind}Message`];
+  let replyTo;
   if (context?.stanzaId) {
     const quoted = unwrap(context.quotedMessage);
-    replyTo = { id: context.stanzaId, from: await person(context.participant) ?? from, text: clip(words(quoted.content, quoted.kind), 4096) ?? "" };
+    replyTo = { id: told(context.stanzaId), from: clip(await person(context.participant) ?? from, 128), text: clip(words(quoted.content, quoted.kind), 4096) ?? "" };
   }
+  const over = media && new Promise((go) => Object.assign(passing.get(n), { fetch: () => fetchMedia(media, kind, key), over: go }));
   say({
-    type: "inbound", seq: n, id: key.id, from, chat: group ? key.remoteJid : from, group, name, text, timestamp,
-    mentioned: context?.mentionedJid?.some((jid) => self().includes(user(jid))) || undefined, replyTo, media,
+    type: "inbound", seq: n, id, from, chat: group ? key.remoteJid : from, group, name, text, timestamp,
+    mentioned: context?.mentionedJid?.some((jid) => self().includes(user(jid))) || undefined, replyTo, media: media && [described(media, kind)],
     edited: edited || undefined, forwarded: context?.isForwarded || context?.forwardingScore > 0 || undefined,
   });
+  await over;
 }
+
+/** The gateway has let a message in and wants its media: a bounded number lies on disk until acknowledged. */
+async function fetch({ seq: n }) {
+  const of = passing.get(n);
+  if (!of?.fetch || of.asked) return;
+  of.asked = true;
+  await fetched.take();
+  if (!passing.has(n)) return fetched.give();
+  of.fetching = true;
+  try {
+    say({ type: "media", seq: n, media: [await of.fetch()] });
+  } catch (e) {
+    say({ type: "media", seq: n, message: firstLine(e) });
+  }
+}
+
+/** What is known of media before they are fetched, as the sender says. */
+function described({ mimetype, fileName, fileLength }, kind) {
+  const mime = clip(mimetype, 128) ?? "application/octet-stream";
+  return { mime, name: clip(fileName, 255) ?? `${kind}.${ending(mime)}`, size: Number(fileLength) || undefined };
+}
+const ending = (mime) => /^[a-z]+\/([a-z0-9]{2,5})\b/.exec(mime)?.[1] ?? "bin";
 
 /** The sender writes the address: it may name WhatsApp's media hosts and nothing else. */
 function mediaSource({ url, directPath, mediaKey }) {
@@ -510,8 +612,9 @@ function mediaSource({ url, directPath, mediaKey }) {
 }
 
 async function fetchMedia(media, kind, key) {
-  const mime = clip(media.mimetype, 128) ?? "application/octet-stream", end = /^[a-z]+\/([a-z0-9]{2,5})\b/.exec(mime)?.[1] ?? "bin";
-  const file = path.join(options.media, `${hash(`${key.remoteJid} ${key.id}`).slice(0, 32)}.${end}`);
+  const { mime, name, size: announced } = described(media, kind), limit = options.mediaMax;
+  if (announced > limit) throw new Error(`larger than ${limit} bytes`);
+  const file = path.join(options.media, `${hash(`${key.remoteJid} ${key.id}`).slice(0, 32)}.${ending(mime)}`);
   const stream = await Promise.race([wa.downloadContentFromMessage(mediaSource(media), kind, { host: "mmg.whatsapp.net" }), sleep(DOWNLOAD_MS)]);
   if (!stream) throw new Error("no answer in time");
   const alarm = setTimeout(() => stream.destroy(new Error("too slow")), DOWNLOAD_MS);
@@ -519,7 +622,7 @@ async function fetchMedia(media, kind, key) {
   let size = 0;
   try {
     for await (const chunk of stream) {
-      if ((size += chunk.length) > MAX_MEDIA) throw new Error("larger than 64 MiB");
+      if ((size += chunk.length) > limit) throw new Error(`larger than ${limit} bytes`);
       fs.writeSync(fd, chunk);
     }
     fs.renameSync(`${file}.tmp`, file);
@@ -528,13 +631,13 @@ async function fetchMedia(media, kind, key) {
     fs.closeSync(fd);
     fs.rmSync(`${file}.tmp`, { force: true });
   }
-  return { path: file, mime, name: clip(media.fileName, 255) ?? path.basename(file), size };
+  return { path: file, mime, name, size };
 }
 
 // ---- the protocol
 
 const handlers = {
-  send, login, logout, stop,
+  send, login, logout, stop, fetch,
   ack: ({ seq: n }) => acknowledge(n),
   ping: ({ id }) => say({ type: "pong", id }),
   typing: ({ to, on }) => sock?.sendPresenceUpdate(on ? "composing" : "paused", target(to)).catch(() => {}),
@@ -562,9 +665,10 @@ function line(bytes) {
   }
 }
 
-function begin({ type, protocol }) {
+function begin({ type, protocol, mediaMaxBytes }) {
   if (type !== "hello" || protocol !== PROTOCOL) die(`the first line must be a hello of protocol ${PROTOCOL}`, 2);
   greeted = true;
+  options.mediaMax = Math.min(mediaMaxBytes > 0 ? mediaMaxBytes : MAX_MEDIA, MAX_MEDIA);
   let name;
   try {
     ({ creds, name } = store.creds());
@@ -639,6 +743,6 @@ try {
 } catch (e) {
   failure = e;
 }
-say({ type: "hello", protocol: PROTOCOL, name: "whatsapp", version: `baileys ${BAILEYS}, node ${process.versions.node}`, features: ["login", "media", "typing", "read", "replyTo"] });
+say({ type: "hello", protocol: PROTOCOL, name: "whatsapp", version: `baileys ${BAILEYS}, node ${process.versions.node}`, features: ["login", "media", "fetch", "typing", "read", "replyTo"] });
 if (failure) die(`${step}: ${firstLine(failure)}`, 2);
 listen();

@@ -163,15 +163,21 @@ test("text, quotes, media, receipts: encrypted both ways", async () => {
   const { mediaKey, directPath } = image.imageMessage;
   const back = (id, more) => mock.session.inbound(id, { imageMessage: { mimetype: "image/png", fileLength: 70000, mediaKey, caption: "back", ...more } });
   back("IN2", { url: mock.url.replace("ws", "http") + directPath.slice(1), directPath });
-  const media = (await child.next({ type: "inbound", id: "IN2" })).media[0];
+  const offered = await child.next({ type: "inbound", id: "IN2" });
+  assert.deepEqual([offered.text, offered.media], ["back", [{ mime: "image/png", name: "image.png", size: 70000 }]]);
+  assert.deepEqual(fs.readdirSync(at.media).filter((f) => f !== ".tmp" && f !== "p.png"), []); // nothing before it is asked for
+  child.tell({ type: "fetch", seq: offered.seq });
+  const media = (await child.next({ type: "media", seq: offered.seq })).media[0];
   assert.ok(media.path.startsWith(at.media));
   assert.equal(media.size, 70000);
   assert.ok(fs.readFileSync(media.path).equals(picture));
   // Addresses that the sender made up are not visited.
   back("IN3", { url: "https://169.254.169.254/latest", directPath: "@127.0.0.1/x" });
-  const refused = await child.next({ type: "inbound", id: "IN3" });
-  assert.equal(refused.text, "back\n[image that could not be fetched]");
-  assert.equal(refused.media, undefined);
+  child.tell({ type: "ack", seq: offered.seq });
+  const { seq } = await child.next({ type: "inbound", id: "IN3" });
+  child.tell({ type: "fetch", seq });
+  const refused = await child.next({ type: "media", seq });
+  assert.deepEqual([refused.media, refused.message], [undefined, "the address is not WhatsApp's"]);
 
   child.tell({ type: "typing", to: contact, on: true });
   child.tell({ type: "typing", to: contact, on: false });
@@ -196,6 +202,100 @@ test("text, quotes, media, receipts: encrypted both ways", async () => {
   assert.deepEqual(mock.sent.slice(-2).map((s) => s.id), [messageId, messageId]);
   guarded(at.auth);
   assert.deepEqual(fs.readdirSync(path.join(at.media, ".tmp")), []);
+  await child.stop();
+});
+
+test("media are fetched when they are asked for, up to the limit, and delay no other chat", async () => {
+  const at = place(me), child = run(at), ada = "15554445555@s.whatsapp.net";
+  child.tell({ type: "hello", protocol: 1, mediaMaxBytes: 1000 });
+  await child.next({ state: "open" });
+  const url = `${mock.url.replace("ws", "http")}huge`, directPath = "/huge", mediaKey = randomBytes(32);
+  mock.uploads.set("/huge", randomBytes(20_026));
+  const video = (id, fileLength, attrs) => mock.session.inbound(id, { videoMessage: { mimetype: "video/mp4", fileLength, mediaKey, url, directPath } }, attrs);
+  video("V1", 2000, { from: ada });
+  const first = await child.next({ type: "inbound", id: "V1" });
+  mock.session.inbound("V2", { conversation: "behind it" }, { from: ada });
+  for (let i = 0; i < 20; i++) video(`W${i}`, 900, { from: `1555000${1000 + i}@s.whatsapp.net` });
+  mock.session.inbound("OWN", { conversation: "of another chat" });
+  await child.next({ type: "inbound", id: "OWN" });
+  assert.ok(!child.lines.some((l) => l.id === "V2"));
+  const asked = child.lines.filter((l) => l.id?.startsWith("W"));
+  assert.equal(asked.length, 20);
+  for (const { seq } of [first, ...asked]) child.tell({ type: "fetch", seq }), child.tell({ type: "fetch", seq });
+  assert.equal((await child.next({ type: "media", seq: first.seq })).message, "larger than 1000 bytes"); // as it says of itself
+  await until(() => child.lines.filter((l) => l.type === "media").length === 8); // so many at a time
+  child.tell({ type: "ack", seq: first.seq });
+  await child.next({ type: "inbound", id: "V2" });
+  for (const [i, { seq }] of asked.entries()) { // each acknowledgement makes room for the next
+    await until(() => child.lines.filter((l) => l.type === "media").length === Math.min(9 + i, 21));
+    assert.match(child.lines.find((l) => l.type === "media" && l.seq === seq).message, /./);
+    child.tell({ type: "ack", seq });
+  }
+  assert.deepEqual(fs.readdirSync(at.media), [".tmp"]);
+  await child.stop();
+});
+
+test("whatever id a sender chooses, its message is passed on, answered and read", async () => {
+  const at = place(me), ids = ["a b", "x".repeat(3000), "\u202e1", "odd-1"];
+  let child = run(at);
+  await child.open();
+  for (const id of ids) mock.session.inbound(id, { conversation: id.slice(0, 9) });
+  const got = [];
+  for (const id of ids) got.push(await child.next({ type: "inbound" }));
+  for (const m of got) assert.match(m.id, /^odd-[0-9a-f]{32}$/);
+  assert.equal(new Set(got.map((m) => m.id)).size, ids.length);
+  for (const [i, m] of got.entries()) {
+    child.tell({ type: "send", id: `r${i}`, to: contact, text: "re", replyTo: m.id });
+    await child.next({ type: "sent", id: `r${i}` });
+    assert.equal(mock.sent.at(-1).message.extendedTextMessage.contextInfo.stanzaId, ids[i]);
+    child.tell({ type: "read", chat: contact, message: m.id });
+    await until(() => mock.reads.some((r) => r.type === "read" && r.id === ids[i]));
+  }
+  await child.kill();
+  child = run(at);
+  await child.open();
+  await until(() => child.lines.filter((l) => l.type === "inbound").length === ids.length);
+  assert.deepEqual(child.lines.filter((l) => l.type === "inbound").map((m) => m.id), got.map((m) => m.id));
+  child.tell({ type: "send", id: "later", to: contact, text: "re", replyTo: got[0].id });
+  await child.next({ type: "sent", id: "later" });
+  assert.equal(mock.sent.at(-1).message.extendedTextMessage.contextInfo.stanzaId, ids[0]);
+  await child.stop();
+});
+
+test("a message that cannot be passed on is set aside, and is in nobody's way", async () => {
+  const at = place(me), inbox = path.join(at.auth, "inbox"), bad = path.join(inbox, "bad");
+  fs.mkdirSync(bad, { recursive: true });
+  for (let i = 0; i < 100; i++) fs.writeFileSync(path.join(bad, `1-${i}.json`), "");
+  const key = { remoteJid: contact, id: "P" };
+  const poison = [null, {}, { key }, { key, message: "text" }, { key, message: { type: "Buffer", data: Buffer.from("ffffffffff", "hex").toString("base64") } }];
+  for (const [i, record] of poison.entries()) fs.writeFileSync(path.join(inbox, `${i + 1}.json`), JSON.stringify(record));
+  const child = run(at);
+  await child.open();
+  mock.session.inbound("AFTER", { conversation: "fine" });
+  child.tell({ type: "ack", seq: (await child.next({ type: "inbound", id: "AFTER" })).seq });
+  await until(() => fs.readdirSync(inbox).every((f) => f === "bad"));
+  const kept = fs.readdirSync(bad);
+  assert.equal(kept.length, 100);
+  assert.deepEqual(kept.map((f) => f.split("-")[1]).filter((f) => poison.some((_, i) => f === `${i + 1}.json`)).sort().slice(-1), ["5.json"]);
+  assert.equal(child.lines.filter((l) => l.level === "error" && /set aside/.test(l.message)).length, poison.length);
+  await child.stop();
+});
+
+test("a send that hangs holds up its own chat only", async () => {
+  const at = place(me), child = run(at);
+  await child.open();
+  await until(() => mock.preKeys > 800);
+  let held = 0;
+  mock.ack = (node) => (node.attrs.to === contact && held++ === 0 ? null : {});
+  child.tell({ type: "send", id: "slow", to: contact, text: "1" });
+  child.tell({ type: "send", id: "behind", to: "+15552223333", text: "2" });
+  await until(() => held === 1);
+  child.tell({ type: "send", id: "other", to: group, text: "3" });
+  await child.next({ type: "sent", id: "other" });
+  assert.ok(!child.lines.some((l) => l.id === "slow" || l.id === "behind"));
+  mock.session.ws.terminate();
+  assert.equal((await child.next({ type: "failed", id: "slow" })).code, "RETRY");
+  await child.next({ id: "behind" });
   await child.stop();
 });
 

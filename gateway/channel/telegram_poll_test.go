@@ -90,12 +90,12 @@ func TestTelegramRepeats(t *testing.T) {
 				}
 				api.mu.Unlock()
 				time.Sleep(pollTime)
-				before, size := api.count("getUpdates"), r.journalSize("telegram-default-4242")
+				before, size := api.count("getUpdates"), r.journalSize("telegram+default+4242")
 				time.Sleep(time.Minute)
 				if n := api.count("getUpdates") - before; n > 61 {
 					t.Errorf("%d polls in a minute", n)
 				}
-				if now := r.journalSize("telegram-default-4242"); now != size || r.account().Offset() != 11 || len(api.sent()) != 1 {
+				if now := r.journalSize("telegram+default+4242"); now != size || r.account().Offset() != 11 || len(api.sent()) != 1 {
 					t.Errorf("the journal grew by %d bytes; offset %d, sent %q", now-size, r.account().Offset(), api.sent())
 				}
 			})
@@ -205,7 +205,7 @@ func TestTelegramNumbers(t *testing.T) {
 		r := newRig(t)
 		api, dial := newPipeAPI(t)
 		r.open(dial)
-		j, _, err := openJournal(r.dir, "telegram-default-4242")
+		j, _, err := openJournal(r.dir, "telegram+default+4242")
 		if err == nil {
 			err = j.write(entry{Out: []Outbound{{ID: "old", To: "7", Text: "old", ReplyTo: "abc"}, {ID: "file", To: "7", Thread: "x", Files: []File{{Name: "x"}}}}})
 		}

@@ -229,3 +229,26 @@ func TestTelegramNumbers(t *testing.T) {
 		}
 	})
 }
+
+// TestTelegramHolds: a server that holds also the poll that asks not to wait has
+// not refused it.
+func TestTelegramHolds(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig, api *fakeAPI) {
+		api.answer = func(method string, _ int, _ map[string]any, w http.ResponseWriter) bool {
+			if method == "getUpdates" {
+				time.Sleep(pollTime)
+				io.WriteString(w, `{"ok":true,"result":[]}`)
+			}
+			return method == "getUpdates"
+		}
+		began := time.Now()
+		r.set.Apply([]config.ChannelAccount{bot(pipeRoot)})
+		if _, err := r.set.Send(t.Context(), "telegram", "", Outbound{ID: "x", To: "7", Text: "hello"}); err != nil || time.Since(began) > pollHeld+time.Second {
+			t.Errorf("sent after %v: %v", time.Since(began), err)
+		}
+		time.Sleep(10 * time.Minute)
+		if s := r.account().Status(); s.State != StateOpen || s.Failures != 0 || r.count("channel down") != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}

@@ -2,6 +2,7 @@ package channel
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -216,7 +217,7 @@ func TestTelegramNumbers(t *testing.T) {
 		r.set.Apply([]config.ChannelAccount{bot(pipeRoot)})
 		for _, bad := range []string{"abc", "-1", "+1", "007", "1.5", "1e3", "0", " 1", "99999999999999999999"} {
 			for _, out := range []Outbound{{ID: "x", To: "7", Text: "x", ReplyTo: bad}, {ID: "y", To: "7", Text: "y", Thread: bad}} {
-				if f, ok := faultOf(r.set.Queue("telegram", "", out, nil)); !ok || !f.Final {
+				if f, ok := faultOf(r.set.Queue("telegram", "", out, nil)); !ok || !f.Final || !errors.Is(f, ErrTarget) {
 					t.Errorf("%+v is queued", out)
 				}
 			}

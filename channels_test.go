@@ -9,8 +9,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"strconv"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -84,14 +84,14 @@ func (b *botAPI) count() (confirmed, sent int) {
 
 func (b *botAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var in struct {
-		Offset int64  `json:"offset"`
-		Limit  int    `json:"limit"`
-		Text   string `json:"text"`
-		Chat   any    `json:"chat_id"`
-
-		Reaction json.RawMessage `json:"reaction"`
+		Offset   int64           `json:"offset"`
+		Timeout  int             `json:"timeout"`
+		Limit    int             `json:"limit"`
+		Text     string          `json:"text"`
+		Chat     any             `json:"chat_id"`
 		URL      string          `json:"url"`
 		Secret   string          `json:"secret_token"`
+		Reaction json.RawMessage `json:"reaction"`
 	}
 	json.NewDecoder(r.Body).Decode(&in)
 	switch strings.TrimPrefix(r.URL.Path, "/bot"+b.token+"/") {
@@ -112,7 +112,7 @@ func (b *botAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				}
 			}
 			b.mu.Unlock()
-			if batch != nil {
+			if batch != nil || in.Timeout == 0 {
 				io.WriteString(w, `{"ok":true,"result":[`+strings.Join(batch, ",")+`]}`)
 				return
 			}

@@ -176,7 +176,7 @@ func (t *telegram) Send(ctx context.Context, out Outbound) (Sent, error) {
 func (t *telegram) Check(out Outbound) error {
 	for name, id := range map[string]string{"replyTo": out.ReplyTo, "threadId": out.Thread} {
 		if id != "" && !isNumber(id) {
-			return final("telegram: %s is a number, not %q", name, plain(id, 64))
+			return final("%w: %s is a number at Telegram, not %q", ErrTarget, name, plain(id, 64))
 		}
 	}
 	return nil

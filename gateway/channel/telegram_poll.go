@@ -14,6 +14,7 @@ const (
 	pollTime   = 30 * time.Second
 	pollMargin = 10 * time.Second // after which a poll that should have ended is given up
 	pollPause  = time.Second      // after one that brought nothing new
+	pollHeld   = 2 * time.Second  // after which one that has no answer is not refused
 	maxBatch   = 8 << 20          // bytes of messages that are kept at a time
 )
 
@@ -33,15 +34,26 @@ func (t *telegram) Run(ctx context.Context, a *Account) error {
 }
 
 // poll asks for updates. One is confirmed to the network by the next poll, after
-// Receive has made it durable. The first poll does not wait: only its answer
-// tells that the bot is ours to poll.
+// Receive has made it durable. The first poll does not wait, as only its answer
+// tells that the bot is ours to poll; a server that holds it all the same has
+// not refused it.
 func (t *telegram) poll(ctx context.Context, a *Account) error {
 	wait, told := 0, false
 	for offset := a.Offset(); ; {
+		held := make(chan struct{})
+		timer := time.AfterFunc(pollHeld, func() {
+			defer close(held)
+			if wait == 0 {
+				a.Alive("@" + t.me.Load().Username)
+			}
+		})
 		var updates []json.RawMessage
 		err := t.call(ctx, pollTime+pollMargin, "getUpdates", map[string]any{
 			"offset": offset, "limit": 100, "timeout": wait, "allowed_updates": []string{"message"},
 		}, &updates)
+		if !timer.Stop() {
+			<-held
+		}
 		var e *apiError
 		if errors.As(err, &e) && e.code == http.StatusConflict && strings.Contains(e.text, "webhook") {
 			a.log.Warn("channel takes back its webhook", "channel", a.name())

@@ -2,6 +2,7 @@ package channel
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -216,7 +217,7 @@ func TestTelegramNumbers(t *testing.T) {
 		r.set.Apply([]config.ChannelAccount{bot(pipeRoot)})
 		for _, bad := range []string{"abc", "-1", "+1", "007", "1.5", "1e3", "0", " 1", "99999999999999999999"} {
 			for _, out := range []Outbound{{ID: "x", To: "7", Text: "x", ReplyTo: bad}, {ID: "y", To: "7", Text: "y", Thread: bad}} {
-				if f, ok := faultOf(r.set.Queue("telegram", "", out, nil)); !ok || !f.Final {
+				if f, ok := faultOf(r.set.Queue("telegram", "", out, nil)); !ok || !f.Final || !errors.Is(f, ErrTarget) {
 					t.Errorf("%+v is queued", out)
 				}
 			}
@@ -226,6 +227,29 @@ func TestTelegramNumbers(t *testing.T) {
 		}
 		if sent, s := api.sent(), r.account().Status(); len(sent) != 1 || sent[0] != "good" || s.Queued != 0 || r.count("message refused") != 2 {
 			t.Errorf("sent %q, %+v\n%s", sent, s, r.logs)
+		}
+	})
+}
+
+// TestTelegramHolds: a server that holds also the poll that asks not to wait has
+// not refused it.
+func TestTelegramHolds(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig, api *fakeAPI) {
+		api.answer = func(method string, _ int, _ map[string]any, w http.ResponseWriter) bool {
+			if method == "getUpdates" {
+				time.Sleep(pollTime)
+				io.WriteString(w, `{"ok":true,"result":[]}`)
+			}
+			return method == "getUpdates"
+		}
+		began := time.Now()
+		r.set.Apply([]config.ChannelAccount{bot(pipeRoot)})
+		if _, err := r.set.Send(t.Context(), "telegram", "", Outbound{ID: "x", To: "7", Text: "hello"}); err != nil || time.Since(began) > pollHeld+time.Second {
+			t.Errorf("sent after %v: %v", time.Since(began), err)
+		}
+		time.Sleep(10 * time.Minute)
+		if s := r.account().Status(); s.State != StateOpen || s.Failures != 0 || r.count("channel down") != 0 {
+			t.Errorf("%+v", s)
 		}
 	})
 }

@@ -32,7 +32,7 @@ while :; do sleep 1; done
 	g := h.start()
 	pid := ""
 	h.eventually("its pid", func() bool {
-		raw, _ := os.ReadFile(filepath.Join(h.state, "channels", "demo-default", "pid"))
+		raw, _ := os.ReadFile(filepath.Join(h.state, "channels", "demo+default", "pid"))
 		pid = strings.TrimSpace(string(raw))
 		return pid != ""
 	})

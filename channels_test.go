@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -29,6 +30,7 @@ type botAPI struct {
 	sent    map[string]int // texts, by how often they came
 	to      map[string]int // the same with their chats, as CHAT: TEXT
 	closed  map[string]bool
+	reacted []string // chats, and what was set at a message there
 	edited  []string // texts that took the place of others
 	webhook string
 	secret  string // that goes with it
@@ -86,8 +88,10 @@ func (b *botAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Limit  int    `json:"limit"`
 		Text   string `json:"text"`
 		Chat   any    `json:"chat_id"`
-		URL    string `json:"url"`
-		Secret string `json:"secret_token"`
+
+		Reaction json.RawMessage `json:"reaction"`
+		URL      string          `json:"url"`
+		Secret   string          `json:"secret_token"`
 	}
 	json.NewDecoder(r.Body).Decode(&in)
 	switch strings.TrimPrefix(r.URL.Path, "/bot"+b.token+"/") {
@@ -146,6 +150,11 @@ func (b *botAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		fmt.Fprintf(w, `{"ok":true,"result":{"url":%q}}`, b.webhook)
+	case "setMessageReaction":
+		b.mu.Lock()
+		b.reacted = append(b.reacted, fmt.Sprintf("%v %s", in.Chat, in.Reaction))
+		b.mu.Unlock()
+		io.WriteString(w, `{"ok":true,"result":true}`)
 	case "sendChatAction":
 		io.WriteString(w, `{"ok":true,"result":true}`)
 	default:
@@ -191,6 +200,9 @@ func TestTelegramPairing(t *testing.T) {
 	b.say(8, "who are you")
 	h.eventually("the answer", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return b.sent[replyTo("who are you")] == 1 })
 	h.mustRun("message", "send", "--channel", "telegram", "--to", "8", "--text", "from the operator")
+	if out := h.mustRun("pairing", "list", "telegram").stdout; !strings.Contains(out, "(approved)") || !strings.Contains(out, "8") {
+		t.Errorf("pairing list: %s", out)
+	}
 	b.mu.Lock()
 	if b.sent["from the operator"] != 1 || b.sent[replyTo("let me in")] != 0 {
 		t.Errorf("sent %v", b.sent)
@@ -212,6 +224,18 @@ func TestTelegramPairing(t *testing.T) {
 	p.mu.Unlock()
 	if strings.Contains(g.log(), "AAcanary") {
 		t.Error("the token is in the log")
+	}
+	h.mustRun("pairing", "revoke", "telegram", "8")
+	if r := h.run("pairing", "revoke", "telegram", "8"); r.code != 1 || !strings.Contains(r.stderr, "no operator has approved this id") {
+		t.Errorf("revoked twice: %v", r)
+	}
+	b.say(8, "still me")
+	h.eventually("a new code", func() bool { return strings.Count(h.mustRun("pairing", "list", "telegram").stdout, "8") > 0 })
+	list := strings.Fields(h.mustRun("pairing", "list", "telegram").stdout)
+	code = list[slices.Index(list, "default")-1]
+	h.mustRun("pairing", "reject", "telegram", code)
+	if r := h.run("pairing", "approve", "telegram", code); r.code != 1 {
+		t.Errorf("a code that was rejected: %v", r)
 	}
 }
 
@@ -267,7 +291,11 @@ func TestKillNineTelegram(t *testing.T) {
 	began := time.Now()
 	p := newProvider(t, func(x *exchange) { x.stream(x.script(replyTo(x.text)), 0) })
 	b := newBotAPI(t)
-	h := newHouse(t, telegramTo(b, p, object{"allowFrom": []int{1, 2, 3, 4, 5}}))
+	people := make([]int, 50) // none of whom writes more than a chat may have waiting
+	for i := range people {
+		people[i] = i + 1
+	}
+	h := newHouse(t, telegramTo(b, p, object{"allowFrom": people}))
 	var texts []string
 	busy := 0 // kills while messages waited to be read, answered or sent
 	for round := range rounds {
@@ -275,7 +303,7 @@ func TestKillNineTelegram(t *testing.T) {
 		for i := range each {
 			text := fmt.Sprintf("r%d m%d", round, i)
 			texts = append(texts, text)
-			b.say(1+i%5, text)
+			b.say(people[i%len(people)], text)
 		}
 		<-time.After(rand.N(life))
 		if _, sent := b.count(); sent < len(texts) {
@@ -340,5 +368,69 @@ func (h *house) eventually(what string, ok func() bool) {
 			h.t.Fatalf("%s: not seen", what)
 		case <-time.After(20 * time.Millisecond):
 		}
+	}
+}
+
+// TestTelegramStop: /stop ends a turn that runs, from the chat that it runs for,
+// and both are answered.
+func TestTelegramStop(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t, func(x *exchange) {
+		if x.text != "long task" {
+			x.stream(x.script(replyTo(x.text)), 0)
+			return
+		}
+		x.stream(x.script("so far")[:1], 0)
+		<-x.ctx.Done()
+	})
+	b := newBotAPI(t)
+	h := newHouse(t, telegramTo(b, p, object{"streaming": "off"}))
+	h.start()
+	answered := func(text string) func() bool {
+		return func() bool {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			for sent := range b.sent {
+				if strings.Contains(sent, text) {
+					return true
+				}
+			}
+			return false
+		}
+	}
+	b.say(7, "long task")
+	h.eventually("the turn runs", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return len(p.bodies) == 1 })
+	b.say(7, "/stop")
+	h.eventually("the answer to /stop", answered("Stopped 1."))
+	h.eventually("the answer so far", answered("so far\n\n[stopped]"))
+	b.say(7, "and now")
+	h.eventually("the next answer", answered(replyTo("and now")))
+}
+
+// TestTelegramBrokenAnswer: an answer that breaks off says so, and of what went
+// wrong a chat, in which strangers may be, gets no names: neither the provider's
+// nor the model's nor an address. The log has them.
+func TestTelegramBrokenAnswer(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t, func(x *exchange) {
+		if x.text == "refuse" {
+			x.fail(400, "secret words of the provider")
+			return
+		}
+		x.stream(x.script("the first half", "never")[:1], 0)
+		panic(http.ErrAbortHandler)
+	})
+	b := newBotAPI(t)
+	h := newHouse(t, telegramTo(b, p, object{"streaming": "off"}))
+	g := h.start()
+	for _, c := range []struct{ says, want string }{
+		{"break off", "the first half\n\n[the answer broke off: no model answered]"},
+		{"refuse", "Sorry, that did not work: no model answered"},
+	} {
+		b.say(7, c.says)
+		h.eventually(c.want, func() bool { b.mu.Lock(); defer b.mu.Unlock(); return b.sent[c.want] == 1 })
+	}
+	if log := g.log(); strings.Count(log, `"msg":"message not answered"`) != 2 || !strings.Contains(log, `"provider":"fake"`) || strings.Contains(log, "secret words") {
+		t.Errorf("the log:\n%s", g.log())
 	}
 }

@@ -53,6 +53,7 @@ func TestMessageTool(t *testing.T) {
 	b := newBotAPI(t)
 	sections := telegramTo(b, p, object{"allowFrom": []int{7, 8, 9}, "groups": object{"-100": object{}, "-200": object{"enabled": false}}})
 	sections["agents"].(object)["list"] = []object{{"id": "main", "default": true}, {"id": "other"}}
+	sections["channels"].(object)["mine"] = object{"kind": "process", "command": []string{"/bin/cat"}} // to alone is where the answer goes
 	sections["tools"] = object{"alsoAllow": []string{"message"}}
 	sections["bindings"] = []object{{"agentId": "other", "match": object{"channel": "telegram", "peer": object{"kind": "direct", "id": "8"}}}}
 	h := newHouse(t, sections)

@@ -28,6 +28,7 @@ func (r *rig) furnishChannels() {
 	telegram["allowFrom"], telegram["accounts"] = []any{7}, object{"fake": second}
 	r.set("agents.list", []any{object{"id": "main"}, object{"id": "second", "systemPrompt": "I am second."}})
 	r.set("bindings", []any{bound("main", object{"accountId": "*"})})
+	r.set("messages", object{"ackReaction": "👍", "ackReactionScope": "all"})
 	r.set("channels", object{"telegram": telegram, "fake": object{"kind": "process", "command": selfIs("one"), "accounts": object{"fake": object{}}}})
 }
 
@@ -217,6 +218,8 @@ func channelCases() (channels, accounts []keyCase) {
 	bind("bindings[].match.accountId", object{"accountId": "fake"}, answers(0, false, false), answers(1, false, true))
 	bind("bindings[].match.peer.kind", object{"peer": object{"kind": "group", "id": "-100"}}, answers(0, false, false), answers(0, true, true))
 	bind("bindings[].match.peer.id", object{"peer": object{"kind": "direct", "id": "7"}}, answers(0, false, true), answers(0, true, false))
+	add("messages.ackReaction", "messages.ackReaction", "👀", reacts("👀", "👀"))
+	add("messages.ackReactionScope", "messages.ackReactionScope", "direct", reacts("", "👍"))
 	add("session.dmScope", "session.dmScope", "main", func(r *rig) error {
 		text := r.unique()
 		r.bots[0].push(said(7, false, text, ""))
@@ -224,6 +227,37 @@ func channelCases() (channels, accounts []keyCase) {
 		return r.shows("chat.history", object{"sessionKey": "main"}, text)
 	})
 	return cases, accounts
+}
+
+// reacts wants these emoji at a message in the group, and at one to the bot.
+func reacts(group, direct string) func(*rig) error {
+	return func(r *rig) error {
+		b := r.bots[0]
+		b.mu.Lock()
+		b.reacted = nil
+		b.mu.Unlock()
+		for _, group := range []bool{true, false} {
+			text := r.unique()
+			b.push(said(7, group, text, ""))
+			r.asks(text)
+		}
+		eventually(r.t, patience, func() error {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			at := map[string]string{}
+			for _, s := range b.reacted {
+				chat, emoji, _ := strings.Cut(s, " ")
+				at[chat] = emoji
+			}
+			for chat, want := range map[string]string{"-100": group, "7": direct} {
+				if got := at[chat]; (want == "") != (got == "") || !strings.Contains(got, want) {
+					return fmt.Errorf("chat %s: %q, want %q", chat, got, want)
+				}
+			}
+			return nil
+		})
+		return nil
+	}
 }
 
 // answers wants a message to be answered by the second agent, or not by it.

@@ -25,7 +25,13 @@ type toolMessages struct{ g *Gateway }
 func (s toolMessages) Send(ctx context.Context, agentID string, from *store.DeliveryContext, m tool.Message) (tool.SentMessage, error) {
 	g := s.g
 	d := store.DeliveryContext{Channel: m.Channel, AccountID: m.AccountID, To: m.To}
-	here := from != nil && cmp.Or(d.Channel, from.Channel) == from.Channel && cmp.Or(d.AccountID, from.AccountID) == from.AccountID && cmp.Or(d.To, from.To) == from.To
+	if from != nil && d.Channel == "" {
+		d.Channel = from.Channel
+	}
+	if from != nil && d.Channel == from.Channel {
+		d.AccountID = cmp.Or(d.AccountID, from.AccountID)
+	}
+	here := from != nil && d.Channel == from.Channel && d.AccountID == from.AccountID && cmp.Or(d.To, from.To) == from.To
 	if here {
 		d = *from
 	}

@@ -100,6 +100,8 @@ func (h *health) look() []string {
 	for _, s := range h.g.channels.Status() {
 		if s.State != channel.StateOpen && (s.LastError != "" || s.State == channel.StateNotLinked) {
 			found = append(found, "channel "+s.Channel+":"+s.Account+" is "+s.State)
+		} else if s.Stuck > 0 {
+			found = append(found, "channel "+s.Channel+":"+s.Account+" cannot send to a chat")
 		}
 	}
 	return found

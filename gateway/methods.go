@@ -48,8 +48,10 @@ func methodTable() []method {
 		rpc("web.login.wait", wire.ScopeAdmin, "Wait until the code was scanned and the account is linked, or there is another code.", (*Gateway).webLoginWait),
 		rpc("channels.logout", wire.ScopeAdmin, "Have a channel that links to an account unlink it.", (*Gateway).channelsLogout),
 		rpc("channels.uncertain.clear", wire.ScopeWrite, "Forget the messages of an account of which nobody knows whether they arrived.", (*Gateway).uncertainClear),
-		rpc("channels.pairing.list", wire.ScopePairing, "Senders who wait for leave to write, with their codes.", (*Gateway).pairingList),
+		rpc("channels.pairing.list", wire.ScopePairing, "Senders who wait for leave to write, with their codes, and those who have it.", (*Gateway).pairingList),
 		rpc("channels.pairing.approve", wire.ScopePairing, "Give that leave to the sender who was told this code.", (*Gateway).pairingApprove),
+		rpc("channels.pairing.reject", wire.ScopePairing, "Refuse it: the sender is told no other code for an hour.", (*Gateway).pairingReject),
+		rpc("channels.pairing.revoke", wire.ScopePairing, "Take that leave back from an id, for one account or all.", (*Gateway).pairingRevoke),
 		rpc("usage.status", wire.ScopeRead, "Quotas at the model providers, where one tells them.", (*Gateway).usageStatus),
 		rpc("usage.cost", wire.ScopeRead, "Tokens and cost per day.", (*Gateway).usageCost),
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
+	"maps"
 	"slices"
 	"time"
 
@@ -110,7 +111,7 @@ func (g *Gateway) channelAccounts() map[string][]wire.ChannelAccount {
 			AccountID: s.Account, Kind: s.Kind, Enabled: true, Configured: true, Linked: !s.Unlinked,
 			Running: !s.Terminal && s.State != channel.StateStopped, Connected: s.State == channel.StateOpen, State: s.State, Terminal: s.Terminal, Code: s.Code,
 			Self: s.Self, LastSuccessAt: ms(s.LastSuccess), LastInboundAt: ms(s.LastInbound), LastSentAt: ms(s.LastSent),
-			LastError: s.LastError, LastErrorAt: ms(s.LastErrorAt), Failures: s.Failures, Waiting: s.Waiting, Queued: s.Queued, Unsure: s.Unsure,
+			LastError: s.LastError, LastErrorAt: ms(s.LastErrorAt), Failures: s.Failures, Waiting: s.Waiting, Queued: s.Queued, Unsure: s.Unsure, Stuck: s.Stuck, StuckSinceAt: ms(s.StuckSince),
 		}
 		if s.Kind == "whatsapp" { // whose account is not in the configuration
 			a.Linked = s.Self != ""
@@ -172,14 +173,21 @@ func (g *Gateway) uncertainClear(ctx context.Context, p *peer, in *wire.ChannelA
 }
 
 func (g *Gateway) pairingList(ctx context.Context, p *peer, in *wire.ChannelAccountRef) (*wire.PairingList, error) {
-	list, err := g.channels.Pending(in.Channel)
+	list, allowed, err := g.channels.Pending(in.Channel)
 	if err != nil {
 		return nil, err
 	}
-	out := &wire.PairingList{Channel: in.Channel, Requests: []wire.PairingRequest{}}
+	out := &wire.PairingList{Channel: in.Channel, Requests: []wire.PairingRequest{}, Approved: []wire.PairingApproved{}}
 	for _, r := range list {
 		if in.AccountID == "" || in.AccountID == r.Account {
 			out.Requests = append(out.Requests, pairingRequest(r))
+		}
+	}
+	for _, account := range slices.Sorted(maps.Keys(allowed)) {
+		for _, id := range allowed[account] {
+			if in.AccountID == "" || in.AccountID == account {
+				out.Approved = append(out.Approved, wire.PairingApproved{AccountID: account, ID: id})
+			}
 		}
 	}
 	return out, nil
@@ -192,6 +200,26 @@ func (g *Gateway) pairingApprove(ctx context.Context, p *peer, in *wire.PairingA
 	}
 	g.log.Info("sender approved", "channel", in.Channel+":"+r.Account, "peer", r.ID)
 	return pairingRequest(r), nil
+}
+
+func (g *Gateway) pairingReject(ctx context.Context, p *peer, in *wire.PairingApprove) (wire.PairingRequest, error) {
+	r, err := g.channels.Reject(in.Channel, in.Code)
+	if err != nil {
+		return wire.PairingRequest{}, err
+	}
+	g.log.Info("sender rejected", "channel", in.Channel+":"+r.Account, "peer", r.ID)
+	return pairingRequest(r), nil
+}
+
+func (g *Gateway) pairingRevoke(ctx context.Context, p *peer, in *wire.PairingRevoke) (*wire.PairingRevoked, error) {
+	accounts, err := g.channels.Revoke(in.Channel, in.AccountID, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	for _, account := range accounts {
+		g.log.Info("approval of a sender revoked", "channel", in.Channel+":"+account, "peer", in.ID)
+	}
+	return &wire.PairingRevoked{Channel: in.Channel, ID: in.ID, Accounts: accounts}, nil
 }
 
 func pairingRequest(r channel.Request) wire.PairingRequest {

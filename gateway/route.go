@@ -25,8 +25,8 @@ import (
 // left without its answer.
 func (g *Gateway) hear(_ context.Context, a *channel.Account, m channel.Inbound) (func(context.Context) (string, error), error) {
 	key := channelKey(g.cfg(), a, &m)
-	if ids, ok := g.agents.Stop(key, m.Text); ok {
-		return said(fmt.Sprintf("Stopped %d.", len(ids))), nil
+	if text, ok := g.interrupt(a, m, 0); ok { // a word that was none when it came
+		return said(text), nil
 	}
 	source := a.Channel() + ":" + a.ID() + ":" + m.ID
 	if len(source) > 128 {
@@ -61,9 +61,16 @@ func (g *Gateway) hear(_ context.Context, a *channel.Account, m channel.Inbound)
 	case errors.Is(err, agent.ErrBusy), errors.Is(err, agent.ErrDraining), errors.Is(err, store.ErrNoSpace):
 		return nil, &channel.Fault{Err: err, Wait: time.Second}
 	case err != nil:
-		return nil, asWireQuiet(err)
+		g.log.Warn("message not answered", "channel", a.Channel()+":"+a.ID(), "session", key, "run", source, "err", err)
+		return nil, plainly(err)
 	}
 	return func(ctx context.Context) (string, error) { return g.replyOf(ctx, run) }, nil
+}
+
+// interrupt is the channels' Interrupter: what asks a session to stop does so at once.
+func (g *Gateway) interrupt(a *channel.Account, m channel.Inbound, waiting int) (string, bool) {
+	ids, ok := g.agents.Stop(channelKey(g.cfg(), a, &m), m.Text)
+	return fmt.Sprintf("Stopped %d.", len(ids)+waiting), ok
 }
 
 // replyOf waits for what a run says.
@@ -81,10 +88,27 @@ func (g *Gateway) replyOf(ctx context.Context, run *agent.Run) (string, error) {
 	switch {
 	case res.Status == agent.StatusAborted && g.stopping.Load():
 		return "", &channel.Fault{Err: res.Err} // it is answered after the next start
+	case res.Status == agent.StatusAborted:
+		return strings.TrimSpace(res.Text + "\n\n[stopped]"), nil
 	case res.Status == agent.StatusError:
-		return res.Text, errors.New(asWireQuiet(res.Err).Message)
+		g.log.Warn("message not answered", append([]any{"session", run.SessionKey, "run", run.ID}, agent.LogAttrs(res.Err)...)...)
+		return res.Text, plainly(res.Err)
 	}
 	return res.Text, nil
+}
+
+// plainly is what people in a chat, who may be strangers, are told of an error:
+// not which provider, model or address has failed. The log tells that.
+func plainly(err error) error {
+	switch {
+	case errors.Is(err, agent.ErrTooLong):
+		return errors.New("that is too long")
+	case errors.Is(err, agent.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+		return errors.New("it took too long")
+	case errors.Is(err, agent.ErrModel):
+		return errors.New("no model answered")
+	}
+	return errors.New("something went wrong here")
 }
 
 func said(text string) func(context.Context) (string, error) {

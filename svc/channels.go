@@ -46,6 +46,9 @@ func channelsStatus(ctx context.Context, e *Env, a *Args) error {
 				if n := c.Unsure; n > 0 {
 					why = strings.TrimPrefix(fmt.Sprintf("%s; %s uncertain", why, count(n, "message")), "; ")
 				}
+				if n := c.Stuck; n > 0 {
+					why = fmt.Sprintf("%s; nothing goes to %s since %s", why, count(n, "chat"), e.ago(c.StuckSinceAt))
+				}
 				rows = append(rows, []string{name + ":" + c.AccountID, c.State, c.Self, e.ago(c.LastSuccessAt), fmt.Sprint(c.Waiting), fmt.Sprint(c.Queued), why})
 			}
 		}
@@ -102,11 +105,16 @@ func pairingList(ctx context.Context, e *Env, a *Args) error {
 	return query(ctx, e, a, "channels.pairing.list", &wire.ChannelAccountRef{Channel: a.Word(0)}, func(_ *link, list *wire.PairingList) error {
 		if len(list.Requests) == 0 {
 			e.Warn("nobody waits")
+		}
+		if len(list.Requests)+len(list.Approved) == 0 {
 			return nil
 		}
 		var rows [][]string
 		for _, r := range list.Requests {
 			rows = append(rows, []string{r.Code, r.AccountID, r.ID, r.Name, e.ago(r.CreatedAt)})
+		}
+		for _, r := range list.Approved {
+			rows = append(rows, []string{"(approved)", r.AccountID, r.ID, "", ""})
 		}
 		return e.table([]string{"CODE", "ACCOUNT", "ID", "NAME (THEIR OWN CHOICE)", "SINCE"}, rows)
 	})
@@ -116,5 +124,19 @@ func pairingApprove(ctx context.Context, e *Env, a *Args) error {
 	in := &wire.PairingApprove{Channel: a.Word(0), Code: a.Word(1)}
 	return query(ctx, e, a, "channels.pairing.approve", in, func(_ *link, r *wire.PairingRequest) error {
 		return e.printf("%s may write now\n", escape(r.ID))
+	})
+}
+
+func pairingReject(ctx context.Context, e *Env, a *Args) error {
+	in := &wire.PairingApprove{Channel: a.Word(0), Code: a.Word(1)}
+	return query(ctx, e, a, "channels.pairing.reject", in, func(_ *link, r *wire.PairingRequest) error {
+		return e.printf("%s is refused\n", escape(r.ID))
+	})
+}
+
+func pairingRevoke(ctx context.Context, e *Env, a *Args) error {
+	in := &wire.PairingRevoke{Channel: a.Word(0), AccountID: a.Get("account"), ID: a.Word(1)}
+	return query(ctx, e, a, "channels.pairing.revoke", in, func(_ *link, out *wire.PairingRevoked) error {
+		return e.printf("%s may no longer write to %s\n", escape(out.ID), escape(strings.Join(out.Accounts, ", ")))
 	})
 }

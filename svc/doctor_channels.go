@@ -64,7 +64,10 @@ func (d *patient) account(r *result, channel string, a *wire.ChannelAccount) {
 	default:
 		r.info("%s is %s", name, a.State)
 	}
-	if n := len(a.Uncertain); n > 0 {
+	if n := a.Stuck; n > 0 {
+		r.warn(status, "%s: nothing can be sent to %s; first tried in vain %s: %s", name, count(n, "chat"), d.ago(a.StuckSinceAt), a.LastError)
+	}
+	if n := a.Unsure; n > 0 {
 		r.warn(status, "%s: of %s nobody knows whether it arrived", name, count(n, "message"))
 	}
 	if !a.Connected && a.Queued > 0 {

@@ -87,8 +87,11 @@ func commands() []Command {
 			Flags: clientFlags(Flag{Name: "account", Value: "ID", Doc: "The account; the default one when absent."}), Run: channelsLogout},
 		{Path: "channels uncertain", Args: "CHANNEL", Doc: "List the messages of which nobody knows whether they arrived; they are not sent again.",
 			Flags: clientFlags(Flag{Name: "account", Value: "ID", Doc: "Of this account only."}, Flag{Name: "clear", Doc: "Forget them."}), Run: channelsUncertain},
-		{Path: "pairing list", Args: "CHANNEL", Doc: "List the senders who wait for leave to write, with their codes.", Flags: clientFlags(), Run: pairingList},
+		{Path: "pairing list", Args: "CHANNEL", Doc: "List the senders who wait for leave to write, with their codes, and those who have it.", Flags: clientFlags(), Run: pairingList},
 		{Path: "pairing approve", Args: "CHANNEL CODE", Doc: "Let the sender in who was told this code.", Flags: clientFlags(), Run: pairingApprove},
+		{Path: "pairing reject", Args: "CHANNEL CODE", Doc: "Refuse it; the sender is told no other code for an hour.", Flags: clientFlags(), Run: pairingReject},
+		{Path: "pairing revoke", Args: "CHANNEL ID", Doc: "Take it back from who was let in.",
+			Flags: clientFlags(Flag{Name: "account", Value: "ID", Doc: "For this account only."}), Run: pairingRevoke},
 		{Path: "sessions list", Aliases: []string{"sessions"}, Doc: "List sessions, the last used first.",
 			Flags: clientFlags(
 				Flag{Name: "agent", Value: "ID", Doc: "Only this agent's."},

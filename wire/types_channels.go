@@ -106,6 +106,8 @@ type ChannelAccount struct {
 	Queued        int                `json:"queued"`                   // messages out
 	Uncertain     []UncertainMessage `json:"uncertain,omitempty"`      // the last of them
 	Unsure        int                `json:"uncertainTotal,omitempty"` // how many, since they were cleared
+	Stuck         int                `json:"stuck,omitempty"`          // chats to which nothing can be sent for minutes, while others may
+	StuckSinceAt  int64              `json:"stuckSinceAt,omitempty"`
 }
 
 // UncertainMessage is one of which nobody knows whether it arrived; it is not sent again.
@@ -165,7 +167,7 @@ type UncertainCleared struct {
 	Cleared   int    `json:"cleared"` // how many there were
 }
 
-// PairingApprove are the params of channels.pairing.approve.
+// PairingApprove are the params of channels.pairing.approve and channels.pairing.reject.
 type PairingApprove struct {
 	Channel string `json:"channel" wire:"required,min=1,max=64"`
 	Code    string `json:"code" wire:"required,min=1,max=64"`
@@ -173,8 +175,29 @@ type PairingApprove struct {
 
 // PairingList is the answer to channels.pairing.list.
 type PairingList struct {
-	Channel  string           `json:"channel"`
-	Requests []PairingRequest `json:"requests"`
+	Channel  string            `json:"channel"`
+	Requests []PairingRequest  `json:"requests"`
+	Approved []PairingApproved `json:"approved"`
+}
+
+// PairingApproved is a sender who was let in by an operator.
+type PairingApproved struct {
+	AccountID string `json:"accountId"`
+	ID        string `json:"id"`
+}
+
+// PairingRevoke are the params of channels.pairing.revoke.
+type PairingRevoke struct {
+	Channel   string `json:"channel" wire:"required,min=1,max=64"`
+	AccountID string `json:"accountId,omitempty" wire:"max=128"`
+	ID        string `json:"id" wire:"required,min=1,max=256"`
+}
+
+// PairingRevoked is the answer to it.
+type PairingRevoked struct {
+	Channel  string   `json:"channel"`
+	ID       string   `json:"id"`
+	Accounts []string `json:"accounts"` // which had let the sender in
 }
 
 // PairingRequest is a sender who waits, or who was just let in.

@@ -80,6 +80,15 @@ func (e *modelError) Unwrap() error { return e.cause }
 // Is makes every modelError an ErrModel.
 func (e *modelError) Is(target error) bool { return target == ErrModel }
 
+// LogAttrs describes an error of a turn for a log, without what people wrote.
+func LogAttrs(err error) []any {
+	var e *modelError
+	if !errors.As(err, &e) {
+		return []any{"err", err}
+	}
+	return e.attrs()
+}
+
 // attrs describes e for a log, which must not hold what people wrote.
 func (e *modelError) attrs() []any {
 	a := []any{"provider", e.Provider, "model", e.Model, "status", e.Status}

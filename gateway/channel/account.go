@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -28,6 +29,7 @@ type Status struct {
 	State            string
 	Self             string // who we are there
 	Terminal         bool   // it will not come back by itself
+	Sends            bool   // while it is not open
 	Unlinked         bool   // it was told so, and has not been open since
 	Code             int    // the network's word for why the connection ended; 0 = none
 	LastSuccess      time.Time
@@ -40,13 +42,24 @@ type Status struct {
 	Queued           int
 	Uncertain        []Uncertain // the last of them
 	Unsure           int         // how many there are, also those that are not listed
-	QR               string      `json:"-"` // to be shown, never logged
+	Stuck            int         // chats to which the next message cannot be sent, for a while now
+	StuckSince       time.Time
+	QR               string `json:"-"` // to be shown, never logged
 }
+
+// sends reports whether messages can go out.
+func (s *Status) sends() bool { return s.State == StateOpen || s.Sends }
 
 // A Handler takes a message that was let in: when it returns, the message is
 // kept, and reply waits for the answer, of which "" is none. An error of either
-// that is a *Fault with Wait means to ask again.
+// that is a *Fault with Wait means to ask again; what others say is told to who
+// wrote, with what there is of the answer.
 type Handler func(ctx context.Context, a *Account, m Inbound) (reply func(context.Context) (string, error), err error)
+
+// An Interrupter is asked first, when a message comes: whether it is one that
+// does not wait its turn, as /stop, and what to say to it. It has then been done.
+// So many messages of its chat, which waited to be handed on, are dropped with it.
+type Interrupter func(a *Account, m Inbound, waiting int) (said string, ok bool)
 
 // Account is one account of a channel, connected and brought back when it fails.
 type Account struct {
@@ -57,6 +70,8 @@ type Account struct {
 	journal *journal
 	handle  Handler
 
+	interrupt Interrupter
+
 	wake  chan struct{} // something is to be sent
 	news  chan struct{} // something came
 	moved chan struct{} // something went, or the state is another one
@@ -64,18 +79,20 @@ type Account struct {
 	full  atomic.Bool   // Receive waits until more may be let in
 	redo  chan struct{} // an operator has it tried again, now
 
-	mu      sync.Mutex
-	status  Status
-	since   time.Time // when it became open, while it is
-	last    string    // the state that was logged last
-	tellAt  time.Time // how much was logged lately, as the time that it should have taken
-	unkept  bool      // the journal cannot be written
-	pauses  map[string]time.Time
-	told    map[string]*outcome  // who waits for an outbound message
-	fresh   []Inbound            // what is to be handed on
-	chats   map[string][]Inbound // the same, by chat; with a goroutine each
-	runDone chan struct{}
-	stop    context.CancelFunc // of receiving
+	mu       sync.Mutex
+	status   Status
+	since    time.Time // when it became open, while it is
+	last     string    // the state that was logged last
+	tellAt   time.Time // how much was logged lately, as the time that it should have taken
+	unkept   bool      // the journal cannot be written
+	pauses   map[string]time.Time
+	sending  map[string]bool      // chats of which a message is under way
+	fullTold map[string]time.Time // chats that know that too many of their messages wait
+	told     map[string]*outcome  // who waits for an outbound message
+	fresh    []Inbound            // what is to be handed on
+	chats    map[string]*line     // the same, by chat; with a goroutine each
+	runDone  chan struct{}
+	stop     context.CancelFunc // of receiving
 }
 
 func (a *Account) name() string { return a.conf.Channel + ":" + a.conf.Account }
@@ -99,6 +116,9 @@ func (a *Account) Status() Status {
 	s.Waiting, s.Queued = len(a.journal.waiting.list), len(a.journal.queue.list)
 	s.Uncertain, s.Unsure = slices.Clone(a.journal.uncertain), a.journal.unsure
 	a.journal.mu.Unlock()
+	var why string
+	s.Stuck, s.StuckSince, why = a.journal.stuck(time.Now())
+	s.LastError = cmp.Or(s.LastError, why) // the network answers, but not there
 	return s
 }
 

@@ -41,6 +41,11 @@ type Editor interface {
 	Edit(ctx context.Context, to, message, text string) error
 }
 
+// Checker is a Channel that knows before it is asked to send that it cannot.
+type Checker interface {
+	Check(out Outbound) error
+}
+
 // Inbound is a message from a network.
 type Inbound struct {
 	ID        string `json:"id"`   // its own within the account, whatever is repeated
@@ -79,6 +84,10 @@ type Outbound struct {
 	ReplyTo string `json:"replyTo,omitempty"`
 	Edit    string `json:"edit,omitempty"` // the message that is changed rather than a new one sent
 	Files   []File `json:"files,omitempty"`
+
+	// About is what it answers, without what was said: it is not sent to who may
+	// no longer be answered. Nil is an operator's or agent's own message.
+	About *Inbound `json:"about,omitempty"`
 }
 
 // Sent is what the network said to a message that it took.
@@ -93,6 +102,7 @@ type Fault struct {
 	Final bool          // trying again is of no use: of Run until the configuration changes
 	Code  string        // NOT_LINKED, where it is that
 	Wait  time.Duration // do not try again before
+	Sends bool          // of Run: Send works all the same
 }
 
 func (f *Fault) Error() string { return f.Err.Error() }

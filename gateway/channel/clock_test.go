@@ -200,12 +200,12 @@ func TestDeadWeek(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		size, lines, goroutines := r.journalSize("telegram-default-4242"), r.count("\n"), runtime.NumGoroutine()
+		size, lines, goroutines := r.journalSize("telegram+default+4242"), r.count("\n"), runtime.NumGoroutine()
 		p.attempts()
 		const week = 7 * 24 * time.Hour
 		time.Sleep(week)
 		synctest.Wait()
-		if now := r.journalSize("telegram-default-4242"); now != size {
+		if now := r.journalSize("telegram+default+4242"); now != size {
 			t.Errorf("the journal grew from %d to %d bytes", size, now)
 		}
 		if now := r.count("\n"); now != lines {
@@ -254,8 +254,8 @@ func TestFlapping(t *testing.T) {
 				polls.Store(0)
 				return false
 			}
-			if stands.Load() && polls.Add(1) <= 2 {
-				return false // after pollTime
+			if stands.Load() && polls.Add(1) <= 3 {
+				return false // the first at once, the others after pollTime
 			}
 			time.Sleep(100 * time.Millisecond)
 			return fakeFail(w, http.StatusBadGateway, "Bad Gateway", "")
@@ -680,7 +680,7 @@ func TestBackPressure(t *testing.T) {
 			p.say(helloJSON)
 			go func() {
 				for i := range all {
-					if p.say(`{"type":"inbound","seq":%d,"id":"%d","from":"7","chat":"c%d","text":"x"}`, i, i, i%5) != nil {
+					if p.say(`{"type":"inbound","seq":%d,"id":"%d","from":"7","chat":"c%d","text":"x"}`, i, i, i%30) != nil {
 						return
 					}
 					mu.Lock()

@@ -185,7 +185,7 @@ func TestFloodOfMessages(t *testing.T) {
 	before := heap()
 	good := program(t, obedient)
 	good.Channel = "good"
-	r.set.Apply([]config.ChannelAccount{program(t, helloLine+`awk 'BEGIN{for(i=1;;i++)printf "{\"type\":\"inbound\",\"seq\":%d,\"id\":\"%d\",\"from\":\"7\",\"chat\":\"c%d\",\"text\":\"`+text+`\"}\n",i,i,i%9}'`), good})
+	r.set.Apply([]config.ChannelAccount{program(t, helloLine+`awk 'BEGIN{for(i=1;;i++)printf "{\"type\":\"inbound\",\"seq\":%d,\"id\":\"%d\",\"from\":\"7\",\"chat\":\"c%d\",\"text\":\"`+text+`\"}\n",i,i,i%25}'`), good})
 	r.until("as many as may wait", func() bool { return r.set.Status()[0].Waiting == maxWaiting })
 	began = time.Now()
 	r.until("a while", func() bool { return time.Since(began) > 200*time.Millisecond })
@@ -224,11 +224,11 @@ while read -r l; do :; done`}
 	r.set.Apply([]config.ChannelAccount{conf})
 	var seen []string
 	r.until("the report", func() bool { raw, _ := os.ReadFile(out); seen = strings.Split(string(raw), "\n"); return len(seen) > 4 })
-	home, err := filepath.EvalSymlinks(filepath.Join(r.dir.Path(), "channels", "demo-default"))
+	home, err := filepath.EvalSymlinks(filepath.Join(r.dir.Path(), "channels", "demo+default"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := filepath.Join(r.dir.Path(), "channels", "demo-default")
+	at := filepath.Join(r.dir.Path(), "channels", "demo+default")
 	for i, want := range []string{"HOME=" + at + " LANG=C.UTF-8 PATH=/usr/local/bin:/usr/bin:/bin TMPDIR=" + at + " ", "0 1 2 3 ", home, seen[4]} {
 		if seen[i] != want {
 			t.Errorf("line %d is %q, not %q", i, seen[i], want)
@@ -248,7 +248,7 @@ while read -r l; do :; done`}
 func TestApplyOne(t *testing.T) {
 	r := newRig(t)
 	pidOf := func(c config.ChannelAccount) string {
-		raw, _ := os.ReadFile(filepath.Join(r.dir.Path(), "channels", c.Channel+"-default", "pid"))
+		raw, _ := os.ReadFile(filepath.Join(r.dir.Path(), "channels", c.Channel+"+default", "pid"))
 		return strings.TrimSpace(string(raw))
 	}
 	stays, changes := program(t, "echo $$ >pid\n"+obedient), program(t, "[ -e pid ] || deaf=1; echo $$ >pid\n"+helloLine+"while read -r l; do :; done; [ -z \"$deaf\" ] || sleep 600")
@@ -316,7 +316,7 @@ func TestFullDisk(t *testing.T) {
 	a := r.set.all()[0].Account
 	r.until("the first", func() bool { return a.Offset() == 11 })
 	t.Cleanup(func() { limitFiles(t, ^uint64(0)) })
-	limitFiles(t, uint64(r.journalSize("telegram-default-4242")))
+	limitFiles(t, uint64(r.journalSize("telegram+default+4242")))
 	close(reply)
 	api.say(11, 7, "quick")
 	r.until("what is wrong", func() bool {
@@ -352,7 +352,7 @@ func TestFullDisk(t *testing.T) {
 func (r *rig) reopened() *journal {
 	r.t.Helper()
 	r.set.Close(0)
-	j, _, err := openJournal(r.dir, "telegram-default-4242")
+	j, _, err := openJournal(r.dir, "telegram+default+4242")
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -373,7 +373,7 @@ func TestJournalLines(t *testing.T) {
 		`{"uncertain":{"id":"u","to":"7","why":"so"}}`,
 		`{"in":{"id":"3","from":"7","chat":"7","text":"c"}`,
 	}
-	if err := r.dir.WriteFile("channels/telegram-default-4242.journal", []byte(strings.Join(lines, "\n"))); err != nil {
+	if err := r.dir.WriteFile("channels/telegram+default+4242.journal", []byte(strings.Join(lines, "\n"))); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
@@ -391,7 +391,7 @@ func TestJournalLines(t *testing.T) {
 // same after each time that it was written anew, also when that fails.
 func TestJournalSize(t *testing.T) {
 	r := newRig(t)
-	j, _, err := openJournal(r.dir, "telegram-default-4242")
+	j, _, err := openJournal(r.dir, "telegram+default+4242")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -436,7 +436,7 @@ func TestJournalSize(t *testing.T) {
 // none the worse, nothing that is stored is called failed, and it is tried later.
 func TestJournalAnewFails(t *testing.T) {
 	r := newRig(t)
-	j, _, err := openJournal(r.dir, "telegram-default-4242")
+	j, _, err := openJournal(r.dir, "telegram+default+4242")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,11 +3,19 @@ package channel
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
 
-const typingEvery = 4 * time.Second // what is shown lasts five
+const (
+	typingEvery = 4 * time.Second // what is shown lasts five
+	pairPrefix  = "pair-"         // of the ids of messages that tell a pairing code
+	fullAgain   = time.Minute     // before a chat is told once more that too many of its messages wait
+	tooMany     = "Too many messages wait for an answer; this one is left out."
+)
 
 // Offset is how far the network was read.
 func (a *Account) Offset() int64 {
@@ -16,9 +24,13 @@ func (a *Account) Offset() int64 {
 	return a.journal.offset
 }
 
+// reread notes that the network counts anew, from offset, which may be lower.
+func (a *Account) reread(offset int64) error { return a.keep(entry{Offset: offset}) }
+
 // Receive judges messages and keeps those that are let in; when it returns they
 // are durable, with offset, and the network may forget them. It waits while too
-// many have no reply yet, or too many replies are not sent.
+// many have no reply yet, or too many replies are not sent. One chat has room for
+// fewer: what it says beyond that is left out, and it is told.
 func (a *Account) Receive(ctx context.Context, offset int64, list ...Inbound) error {
 	if len(list) > 0 {
 		if err := a.await(ctx); err != nil {
@@ -26,7 +38,8 @@ func (a *Account) Receive(ctx context.Context, offset int64, list ...Inbound) er
 		}
 	}
 	var entries []entry
-	fresh := map[string]bool{}
+	var over []Inbound // whose turn will not come
+	fresh, load := map[string]bool{}, a.journal.load()
 	for i := range list {
 		m := &list[i]
 		if fresh[m.ID] || a.journal.known(m.ID) {
@@ -35,14 +48,31 @@ func (a *Account) Receive(ctx context.Context, offset int64, list ...Inbound) er
 		switch judge(&a.conf, m, func(id string) bool { return a.pairing.allowed(a.conf.Account, id) }) {
 		case admitted:
 			fresh[m.ID] = true
+			if said, dropped, ok := a.interrupted(m, entries); ok {
+				over = append(over, dropped...)
+				entries = append(entries, entry{Seen: []string{m.ID}, Out: a.pieces(replyTo(m, said))})
+				continue
+			}
+			if load[m.Chat]++; load[m.Chat] > maxOfChat {
+				e := entry{Seen: []string{m.ID}}
+				if a.tellFull(m.Chat) {
+					out := replyTo(m, tooMany)
+					out.ID = "full-" + m.ID
+					e.Out = []Outbound{out}
+				}
+				entries = append(entries, e)
+				continue
+			}
 			entries = append(entries, entry{In: m})
 		case asked:
 			code, tell, err := a.pairing.ask(a.conf.Account, m)
 			if err != nil {
 				a.log.Error("pairing request not stored", "channel", a.name(), "err", err)
+			} else if tell && code == "" {
+				a.log.Warn("pairing request dropped: as many wait for approval as may", "channel", a.name(), "peer", m.From)
 			} else if tell {
 				a.log.Info("pairing requested", "channel", a.name(), "peer", m.From)
-				entries = append(entries, entry{Out: []Outbound{{ID: "pair-" + m.ID, To: m.Chat, Text: "This bot does not know you. Your id here is " + m.From +
+				entries = append(entries, entry{Out: []Outbound{{ID: pairPrefix + m.ID, To: m.Chat, About: about(m), Text: "This bot does not know you. Your id here is " + m.From +
 					". Ask its owner to run:\n\nopenclaw pairing approve " + a.conf.Channel + " " + code}}})
 			}
 		default:
@@ -52,7 +82,14 @@ func (a *Account) Receive(ctx context.Context, offset int64, list ...Inbound) er
 	if offset > a.Offset() {
 		entries = append(entries, entry{Offset: offset})
 	}
+	for _, m := range over {
+		entries = append(entries, entry{Done: m.ID})
+	}
 	if err := a.keep(entries...); err != nil {
+		a.mu.Lock()
+		a.fresh = append(over, a.fresh...) // they are not done
+		a.mu.Unlock()
+		poke(a.news)
 		return fmt.Errorf("keep inbound messages: %w", err)
 	}
 	if len(fresh) > 0 {
@@ -86,6 +123,86 @@ func (a *Account) await(ctx context.Context) error {
 	}
 }
 
+// tellFull reports whether to tell a chat now that a message is left out, and
+// notes that: it is told now and then, and not while it can be told nothing.
+func (a *Account) tellFull(chat string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	maps.DeleteFunc(a.fullTold, func(_ string, at time.Time) bool { return now.Sub(at) >= fullAgain })
+	if _, told := a.fullTold[chat]; told || a.journal.unsent(chat) >= maxOfChat {
+		return false
+	}
+	a.fullTold[chat] = now
+	a.log.Warn("message left out: too many of its chat wait", "channel", a.name(), "peer", chat)
+	return true
+}
+
+// interrupted asks whether m is answered before its turn, as /stop is. Then
+// nothing of its chat that still waits is handed on: dropped are those that were
+// kept, and those that are just coming become ones that were seen.
+func (a *Account) interrupted(m *Inbound, coming []entry) (said string, dropped []Inbound, ok bool) {
+	if a.interrupt == nil {
+		return "", nil, false
+	}
+	key, n := chatOf(m), 0
+	of := func(e *entry) bool { return e.In != nil && chatOf(e.In) == key }
+	a.mu.Lock()
+	for i := range coming {
+		if of(&coming[i]) {
+			n++
+		}
+	}
+	for i := range a.fresh {
+		if chatOf(&a.fresh[i]) == key {
+			n++
+		}
+	}
+	if l := a.chats[key]; l != nil {
+		n += len(l.list)
+		if l.busy && l.stop == nil {
+			n++
+		}
+	}
+	a.mu.Unlock()
+	a.contained(func() error {
+		said, ok = a.interrupt(a, *m, n)
+		return nil
+	})
+	if !ok {
+		return "", nil, false
+	}
+	for i := range coming {
+		if of(&coming[i]) {
+			coming[i] = entry{Seen: []string{coming[i].In.ID}}
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if l := a.chats[key]; l != nil {
+		dropped, l.list, l.stop = l.list, nil, m
+	}
+	a.fresh = slices.DeleteFunc(a.fresh, func(w Inbound) bool {
+		gone := chatOf(&w) == key
+		if gone {
+			dropped = append(dropped, w)
+		}
+		return gone
+	})
+	return said, dropped, true
+}
+
+// line is one chat's messages that are to be handed on.
+type line struct {
+	list []Inbound
+	more chan struct{} // there is another
+	busy bool          // the one before these is being handed on
+	stop *Inbound      // interrupted that
+}
+
+// chatOf is the line that a message stands in.
+func chatOf(m *Inbound) string { return m.Chat + "\x00" + m.Thread }
+
 // hand gives what waits to the handler, each chat's in order, until ctx ends.
 // What has no reply then waits for the next start.
 func (a *Account) hand(ctx context.Context) {
@@ -95,13 +212,16 @@ func (a *Account) hand(ctx context.Context) {
 		a.mu.Lock()
 		list := a.fresh
 		a.fresh = nil
-		for _, m := range list {
-			key := m.Chat + "\x00" + m.Thread
-			line, busy := a.chats[key]
-			a.chats[key] = append(line, m)
-			if !busy {
-				work.Go(func() { a.converse(ctx, key) })
+		for i := range list {
+			key := chatOf(&list[i])
+			l := a.chats[key]
+			if l == nil {
+				l = &line{more: make(chan struct{}, 1)}
+				a.chats[key] = l
+				work.Go(func() { a.converse(ctx, key, l) })
 			}
+			l.list = append(l.list, list[i])
+			poke(l.more)
 		}
 		a.mu.Unlock()
 		select {
@@ -113,56 +233,75 @@ func (a *Account) hand(ctx context.Context) {
 }
 
 // converse hands on one chat's messages until none is left. The next is handed
-// on while the one before is being answered; replies are queued in their order.
-func (a *Account) converse(ctx context.Context, key string) {
+// on while those before are being answered; replies are queued in their order.
+func (a *Account) converse(ctx context.Context, key string, l *line) {
+	var last chan struct{} // closed when all so far are answered; nil = they are
 	for ctx.Err() == nil {
-		replies := make(chan func(), 4)
-		var work sync.WaitGroup
-		work.Go(func() {
-			for answer := range replies {
-				a.contained(func() error { answer(); return nil }) // or it waits for the next start
-			}
-		})
-		for ctx.Err() == nil {
-			a.mu.Lock()
-			line := a.chats[key]
-			if len(line) > 0 {
-				a.chats[key] = line[1:]
-			}
-			a.mu.Unlock()
-			if len(line) == 0 {
-				break
-			}
-			m, d := line[0], new(draft)
-			if a.previews() {
-				m.Progress = d.set
-			}
-			if reply := a.begin(ctx, m); reply != nil {
-				replies <- func() { a.answer(ctx, m, d, reply) }
-			}
-		}
-		close(replies)
-		work.Wait()
 		a.mu.Lock()
-		over := len(a.chats[key]) == 0
-		if over {
+		list := l.list
+		switch {
+		case len(list) > 0:
+			l.list, l.busy, l.stop = list[1:], true, nil
+		case last == nil:
 			delete(a.chats, key)
-		}
-		a.mu.Unlock()
-		if over {
+			a.mu.Unlock()
 			return
 		}
+		a.mu.Unlock()
+		if len(list) == 0 {
+			select {
+			case <-l.more:
+			case <-last:
+				last = nil
+			}
+			continue
+		}
+		m, d := list[0], new(draft)
+		if a.previews() {
+			m.Progress = d.set
+		}
+		reply := a.begin(ctx, m, l)
+		a.mu.Lock()
+		l.busy = false
+		a.mu.Unlock()
+		if reply != nil {
+			before, done := last, make(chan struct{})
+			last = done
+			go func() {
+				defer close(done)
+				if before != nil {
+					<-before
+				}
+				a.contained(func() error { a.answer(ctx, m, d, reply); return nil }) // or it waits for the next start
+			}()
+		}
+	}
+	if last != nil {
+		<-last
 	}
 }
 
+// stopped is what interrupted the one that is being handed on.
+func (a *Account) stopped(l *line) *Inbound {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return l.stop
+}
+
 // begin hands one message on, again while the handler has no room for it.
-func (a *Account) begin(ctx context.Context, m Inbound) (reply func(context.Context) (string, error)) {
+func (a *Account) begin(ctx context.Context, m Inbound, l *line) (reply func(context.Context) (string, error)) {
 	for wait := 50 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
+		if a.stopped(l) != nil {
+			return func(context.Context) (string, error) { return "", nil }
+		}
 		err := a.contained(func() (err error) {
 			reply, err = a.handle(ctx, a, m)
 			return err
 		})
 		if err == nil {
+			if stop := a.stopped(l); stop != nil {
+				a.contained(func() error { a.interrupt(a, *stop, 0); return nil }) // which came before there was anything to stop
+			}
 			return reply
 		}
 		if f, ok := faultOf(err); !ok || f.Final {
@@ -182,6 +321,7 @@ func (a *Account) answer(ctx context.Context, m Inbound, d *draft, reply func(co
 	typing, stop := context.WithCancel(ctx)
 	var shown sync.WaitGroup
 	shown.Go(func() {
+		a.react(typing, m)
 		for typing.Err() == nil {
 			a.contained(func() error { a.channel.Typing(typing, m); return nil })
 			select {
@@ -203,12 +343,17 @@ func (a *Account) answer(ctx context.Context, m Inbound, d *draft, reply func(co
 	if f, ok := faultOf(err); ok && !f.Final || ctx.Err() != nil && err != nil {
 		return // it waits for the next start
 	}
-	if err != nil && text == "" {
+	switch {
+	case err != nil && text == "":
 		text = "Sorry, that did not work: " + err.Error()
+	case err != nil:
+		text += "\n\n[the answer broke off: " + err.Error() + "]"
 	}
 	done := entry{Done: m.ID}
 	if text != "" {
-		done.Out = a.pieces(Outbound{ID: "re-" + m.ID, To: m.Chat, Thread: m.Thread, Text: text, ReplyTo: answered(m), Edit: a.journal.preview(m.ID)})
+		out := replyTo(&m, text)
+		out.Edit = a.journal.preview(m.ID)
+		done.Out = a.pieces(out)
 	}
 	for wait := time.Second; a.keep(done) != nil; wait = min(2*wait, time.Minute) {
 		select {
@@ -218,4 +363,42 @@ func (a *Account) answer(ctx context.Context, m Inbound, d *draft, reply func(co
 		}
 	}
 	poke(a.wake)
+}
+
+// replyTo is a text as the reply to a message.
+func replyTo(m *Inbound, text string) Outbound {
+	return Outbound{ID: "re-" + m.ID, To: m.Chat, Thread: m.Thread, Text: text, ReplyTo: answered(*m), About: about(m)}
+}
+
+// about is as much of a message as tells whether it is let in.
+func about(m *Inbound) *Inbound {
+	return &Inbound{ID: m.ID, From: m.From, Chat: m.Chat, Group: m.Group, Thread: m.Thread, Mentioned: m.Mentioned}
+}
+
+// rejudge drops what waits of people who are no longer let in, as the policy or
+// the list is another one than when they wrote: messages without their reply,
+// and replies that are not sent.
+func (a *Account) rejudge() error {
+	var gone []entry
+	verdictOf := func(m *Inbound) verdict {
+		return judge(&a.conf, m, func(id string) bool { return a.pairing.allowed(a.conf.Account, id) })
+	}
+	for i := range a.journal.waiting.list {
+		if m := &a.journal.waiting.list[i]; verdictOf(m) != admitted {
+			a.log.Info("message dropped: its sender is no longer let in", "channel", a.name(), "peer", m.From)
+			gone = append(gone, entry{Done: m.ID})
+		}
+	}
+	for _, q := range a.journal.queue.list {
+		if q.out.About == nil {
+			continue
+		}
+		v := verdictOf(q.out.About)
+		if v == admitted || v == asked && strings.HasPrefix(q.out.ID, pairPrefix) {
+			continue
+		}
+		a.log.Info("reply dropped: its reader is no longer let in", "channel", a.name(), "peer", q.out.To)
+		gone = append(gone, entry{Sent: q.out.ID})
+	}
+	return a.journal.write(gone...)
 }

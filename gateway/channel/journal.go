@@ -2,6 +2,7 @@ package channel
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -17,6 +18,7 @@ const (
 	keptSeen       = 10_000    // ids of inbound messages that are recognised
 	maxQueue       = 1000      // messages that wait to be sent
 	maxWaiting     = 1000      // inbound messages that wait for their reply; then the network waits
+	maxOfChat      = 50        // of one chat, either and both; then its messages are left out
 	maxHeld        = 64 << 20  // bytes of either
 	keptUncertain  = 100       // that are listed; all are counted
 	uncertainCrash = "the gateway ended while this was being sent; it may have arrived"
@@ -72,6 +74,8 @@ func (h *held[T]) full(limit int) bool { return len(h.list) >= limit || h.bytes 
 type queued struct {
 	out     Outbound
 	sending bool
+	failing int64  // since when, in milliseconds, it is tried in vain; 0 = it was not tried
+	why     string // of the last time
 }
 
 func (m Inbound) weight() int { return len(m.Text) + len(m.Quote) + filesWeight(m.Files) }
@@ -100,6 +104,7 @@ type entry struct {
 	Out       []Outbound `json:"out,omitempty"`
 	Sending   string     `json:"sending,omitempty"`
 	Again     string     `json:"again,omitempty"` // was not sent after all
+	At        int64      `json:"at,omitempty"`    // when that was, in milliseconds
 	Sent      string     `json:"sent,omitempty"`  // or refused for good
 	Uncertain *Uncertain `json:"uncertain,omitempty"`
 	Unsure    int        `json:"unsure,omitempty"`  // uncertain ones that are no longer listed
@@ -201,6 +206,32 @@ func (j *journal) room() (answered, sent bool) {
 	return !j.waiting.full(maxWaiting), !j.queue.full(maxQueue)
 }
 
+// load is how many messages of each chat wait, for their reply or to be sent.
+func (j *journal) load() map[string]int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n := map[string]int{}
+	for i := range j.waiting.list {
+		n[j.waiting.list[i].Chat]++
+	}
+	for _, q := range j.queue.list {
+		n[q.out.To]++
+	}
+	return n
+}
+
+// unsent is how many messages to a chat wait to be sent.
+func (j *journal) unsent(chat string) (n int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, q := range j.queue.list {
+		if q.out.To == chat {
+			n++
+		}
+	}
+	return n
+}
+
 func encode(entries []entry) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -227,6 +258,9 @@ func (j *journal) state() []entry {
 	}
 	for _, q := range j.queue.list {
 		all = append(all, entry{Out: []Outbound{q.out}})
+		if q.failing != 0 {
+			all = append(all, entry{Again: q.out.ID, At: q.failing})
+		}
 		if q.sending {
 			all = append(all, entry{Sending: q.out.ID})
 		}
@@ -261,7 +295,7 @@ func (j *journal) apply(e *entry) {
 		case e.Sending:
 			q.sending = true
 		case e.Again:
-			q.sending = false
+			q.sending, q.failing = false, cmp.Or(q.failing, e.At)
 		case e.Anew:
 			q.out.Edit = ""
 		}
@@ -295,6 +329,21 @@ func (j *journal) see(id string) {
 		}
 		j.order = slices.Clone(j.order[len(j.order)-keptSeen:])
 	}
+}
+
+// stuck is how many chats' next message is tried in vain for stuckAfter now,
+// since when the first, and why.
+func (j *journal) stuck(now time.Time) (chats int, since time.Time, why string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, q := range j.queue.list { // none but a chat's next has been tried
+		if at := time.UnixMilli(q.failing); q.failing != 0 && now.Sub(at) >= stuckAfter {
+			if chats++; since.IsZero() || at.Before(since) {
+				since, why = at, q.why
+			}
+		}
+	}
+	return chats, since, why
 }
 
 // preview is the message that shows the answer to an inbound one so far, if any.

@@ -6,13 +6,17 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"sync"
 	"time"
 )
 
 const (
-	sendTime  = 2 * time.Minute
-	sendGrace = 2 * time.Second  // for what is under way when the account ends
-	diskPause = 10 * time.Second // while the journal cannot be written
+	sendTime   = 2 * time.Minute
+	sendGrace  = 2 * time.Second  // for what is under way when the account ends
+	diskPause  = 10 * time.Second // while the journal cannot be written
+	stuckAfter = 5 * time.Minute  // of tries in vain; then the status tells
+	givenUp    = 24 * time.Hour   // of them; then the chat's next has its turn
+	maxSends   = 8                // that are under way at a time, one of a chat
 )
 
 // pieces makes messages of out: one for each file, then as many as the text takes.
@@ -52,6 +56,11 @@ func (a *Account) Queue(out Outbound, done func(Sent, error)) error {
 	a.journal.mu.Unlock()
 	if full {
 		return ErrFull
+	}
+	if c, ok := a.channel.(Checker); ok {
+		if err := c.Check(out); err != nil {
+			return err
+		}
 	}
 	list := a.pieces(out)
 	if len(list) == 0 {
@@ -93,12 +102,21 @@ func (a *Account) tell(id string, sent Sent, err error) {
 	}
 }
 
-// pump sends what is queued, each chat's in order, until ctx ends.
+// pump sends what is queued, each chat's in order, until ctx ends: a chat whose
+// message hangs holds up no other.
 func (a *Account) pump(ctx context.Context) {
+	var work sync.WaitGroup
+	defer work.Wait()
 	for ctx.Err() == nil {
 		q, wait := a.next()
 		if q != nil {
-			a.send(ctx, q)
+			work.Go(func() {
+				a.send(ctx, q)
+				a.mu.Lock()
+				delete(a.sending, q.out.To)
+				a.mu.Unlock()
+				poke(a.wake)
+			})
 			continue
 		}
 		var again <-chan time.Time
@@ -113,12 +131,13 @@ func (a *Account) pump(ctx context.Context) {
 	}
 }
 
-// next is what may be sent now, or how long nothing may.
+// next is what may be sent now, which its chat is then busy with, or how long
+// nothing may.
 func (a *Account) next() (*queued, time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.status.State != StateOpen {
-		return nil, 0 // Alive wakes the pump
+	if !a.status.sends() || len(a.sending) >= maxSends {
+		return nil, 0 // who changes that wakes the pump, and each that has been sent
 	}
 	a.journal.mu.Lock()
 	defer a.journal.mu.Unlock()
@@ -128,7 +147,7 @@ func (a *Account) next() (*queued, time.Duration) {
 	blocked := map[string]bool{}
 	for _, q := range a.journal.queue.list {
 		to := q.out.To
-		if blocked[to] {
+		if a.sending[to] || blocked[to] {
 			continue
 		}
 		if left := a.pauses[to].Sub(now); left > 0 {
@@ -138,13 +157,14 @@ func (a *Account) next() (*queued, time.Duration) {
 			}
 			continue
 		}
+		a.sending[to] = true
 		return q, 0
 	}
 	return nil, wait
 }
 
 // send delivers one message and notes what became of it: sent, to be tried
-// again, refused for good, or uncertain.
+// again, refused for good, given up, or uncertain.
 func (a *Account) send(ctx context.Context, q *queued) {
 	pause := func(d time.Duration) { a.pause(q.out.To, d) }
 	if err := a.keep(entry{Sending: q.out.ID}); err != nil {
@@ -177,7 +197,17 @@ func (a *Account) send(ctx context.Context, q *queued) {
 	case f.Final:
 		a.log.Warn("message refused", "channel", a.name(), "peer", q.out.To, "err", err)
 	default:
-		note = entry{Again: q.out.ID}
+		now := time.Now()
+		note = entry{Again: q.out.ID, At: now.UnixMilli()}
+		a.journal.mu.Lock()
+		since := time.UnixMilli(cmp.Or(q.failing, note.At))
+		q.why = "send: " + plain(err.Error(), 300)
+		a.journal.mu.Unlock()
+		if now.Sub(since) >= givenUp {
+			note = entry{Uncertain: &Uncertain{ID: q.out.ID, To: q.out.To, Why: plain("not sent, given up after a day of tries: "+err.Error(), 300), At: note.At}}
+			a.log.Warn("message given up", "channel", a.name(), "peer", q.out.To, "err", err)
+			break
+		}
 		pause(min(max(f.Wait, time.Second), longestWait))
 	}
 	a.mu.Lock()
@@ -232,7 +262,7 @@ func (a *Account) pause(chat string, d time.Duration) {
 // settle waits until nothing can be sent any more, or ctx ends.
 func (a *Account) settle(ctx context.Context) {
 	for {
-		if s := a.Status(); s.State != StateOpen || s.Queued == 0 {
+		if s := a.Status(); !s.sends() || s.Queued == 0 {
 			return
 		}
 		select {

@@ -202,7 +202,7 @@ func TestPreviewCrash(t *testing.T) {
 			t.Fatalf("shown %q", b.shown)
 		}
 		// The answer is queued and its edit begun when that gateway falls too.
-		j, _, err := openJournal(r.dir, "board-default")
+		j, _, err := openJournal(r.dir, "board+default")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -220,7 +220,7 @@ func TestPreviewCrash(t *testing.T) {
 			t.Errorf("shown %q, %+v", b.shown, s)
 		}
 		// One that became a new message may have arrived.
-		if j, _, err = openJournal(r.dir, "board-default"); err != nil {
+		if j, _, err = openJournal(r.dir, "board+default"); err != nil {
 			t.Fatal(err)
 		}
 		if err := j.write(entry{Out: []Outbound{{ID: "re-2", To: "7", Text: "more", Edit: "1"}}}, entry{Sending: "re-2"}, entry{Anew: "re-2"}); err != nil {

@@ -81,7 +81,7 @@ func (p *process) Limit() int {
 
 // home is the child's own directory, under the state directory; in media files
 // pass between it and us.
-func (p *process) home() string  { return "channels/" + p.conf.Channel + "-" + p.conf.Account }
+func (p *process) home() string  { return "channels/" + fileName(p.conf) }
 func (p *process) media() string { return p.home() + "/media" }
 
 // Run runs the program until ctx ends or it does. Whatever it does wrong ends

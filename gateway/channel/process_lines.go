@@ -29,6 +29,7 @@ type gatewayLine struct {
 	On       *bool       `json:"on,omitempty"`
 	Chat     string      `json:"chat,omitempty"`
 	Message  string      `json:"message,omitempty"`
+	Emoji    string      `json:"emoji,omitempty"`
 	Seq      int64       `json:"seq,omitempty"`
 }
 

@@ -132,6 +132,11 @@ func (p *process) logout() error {
 	return nil
 }
 
+// React is told to the child, best effort.
+func (p *process) React(ctx context.Context, m Inbound, emoji string) {
+	p.say(&gatewayLine{Type: "react", Chat: m.Chat, Message: m.Message, Emoji: emoji})
+}
+
 // Typing is told to the child, best effort.
 func (p *process) Typing(ctx context.Context, m Inbound) {
 	on := true

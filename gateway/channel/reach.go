@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"openclaw/reload/config"
 )
@@ -29,7 +31,7 @@ func (s *Set) Reach(channel, account, to string, agent func(account string, grou
 			from = d.AllowFrom
 		}
 	}
-	ok := policy != "disabled" && slices.Contains(from, to) || policy == "pairing" && a.pairing.allowed(c.Account, to)
+	ok := person(c.Kind, to) && (policy != "disabled" && slices.Contains(from, to) || policy == "pairing" && a.pairing.allowed(c.Account, to))
 	if group {
 		ok = g.Enabled && c.GroupPolicy != "disabled" && g.GroupPolicy != "disabled"
 	}
@@ -37,4 +39,22 @@ func (s *Set) Reach(channel, account, to string, agent func(account string, grou
 		return fmt.Errorf("%w: %s is not a chat that this agent may write to; an operator lists or approves those", ErrTarget, plain(to, 128))
 	}
 	return nil
+}
+
+// person reports whether an id can be a person's. What else stands in a list of
+// people, a group or a name, is nobody who could write, and is not written to.
+func person(kind, id string) bool {
+	switch kind {
+	case "telegram":
+		return isNumber(id)
+	case "whatsapp":
+		return strings.HasSuffix(id, "@s.whatsapp.net") || strings.HasSuffix(id, "@lid")
+	}
+	return true
+}
+
+// isNumber reports whether s is a positive number as Telegram writes it.
+func isNumber(s string) bool {
+	n, err := strconv.ParseInt(s, 10, 64)
+	return err == nil && n > 0 && strconv.FormatInt(n, 10) == s
 }

@@ -19,10 +19,11 @@ import (
 
 // Options is what a Set needs from its surroundings.
 type Options struct {
-	Dir    *store.Dir
-	Log    *slog.Logger
-	Handle Handler
-	Dial   func(ctx context.Context, network, addr string) (net.Conn, error) // nil is the network
+	Dir       *store.Dir
+	Log       *slog.Logger
+	Handle    Handler
+	Interrupt Interrupter                                                       // nil = nothing interrupts
+	Dial      func(ctx context.Context, network, addr string) (net.Conn, error) // nil is the network
 
 	WhatsApp     *whatsapp.Kit // of tests; nil is the binary's own
 	WhatsAppTest string        // of tests: a loopback ws:// address in place of WhatsApp's; "" = none
@@ -109,9 +110,9 @@ func (s *Set) open(c config.ChannelAccount) *running {
 
 func (s *Set) account(c config.ChannelAccount, p *pairing) (a *Account, err error) {
 	a = &Account{
-		conf: c, log: s.o.Log, pairing: p, handle: s.o.Handle,
+		conf: c, log: s.o.Log, pairing: p, handle: s.o.Handle, interrupt: s.o.Interrupt,
 		wake: make(chan struct{}, 1), news: make(chan struct{}, 1), redo: make(chan struct{}, 1), moved: make(chan struct{}, 1), gone: make(chan struct{}), runDone: make(chan struct{}),
-		pauses: map[string]time.Time{}, told: map[string]*outcome{}, chats: map[string][]Inbound{},
+		pauses: map[string]time.Time{}, sending: map[string]bool{}, fullTold: map[string]time.Time{}, told: map[string]*outcome{}, chats: map[string]*line{},
 		status: Status{State: StateConnecting},
 	}
 	switch c.Kind {
@@ -133,6 +134,10 @@ func (s *Set) account(c config.ChannelAccount, p *pairing) (a *Account, err erro
 	}
 	for _, e := range crashed {
 		a.log.Warn("message uncertain: it may have arrived", "channel", a.name(), "peer", e.Uncertain.To, "err", e.Uncertain.Why)
+	}
+	if err := a.rejudge(); err != nil {
+		a.journal.file.Close()
+		return nil, err
 	}
 	a.fresh = slices.Clone(a.journal.waiting.list)
 	return a, nil
@@ -330,28 +335,50 @@ func (s *Set) ClearUncertain(channel, account string) (id string, n int, err err
 	return a.ID(), n, a.keep(entry{Cleared: true})
 }
 
-// Pending lists who waits for leave to write to a channel.
-func (s *Set) Pending(channel string) ([]Request, error) {
+// Pending lists who waits for leave to write to a channel, and the ids that
+// have it, by account.
+func (s *Set) Pending(channel string) (waiting []Request, allowed map[string][]string, err error) {
 	p, err := s.pairingOf(channel)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return p.list(), nil
+	return p.list()
 }
 
-// Approve gives that leave to whom the code was told.
+// Approve gives that leave to whom the code was told, and tells them where that
+// can be queued.
 func (s *Set) Approve(channel, code string) (Request, error) {
 	p, err := s.pairingOf(channel)
 	if err != nil {
 		return Request{}, err
 	}
-	r, err := p.approve(code)
+	r, err := p.approve(code, true)
 	if err == nil {
 		if a, e := s.find(channel, r.Account); e == nil {
-			err = errors.Join(a.Queue(Outbound{ID: "approved-" + r.Code, To: r.Chat, Text: "You are approved. Say something."}, nil))
+			if e := a.Queue(Outbound{ID: "approved-" + r.Code, To: r.Chat, Text: "You are approved. Say something."}, nil); e != nil {
+				a.log.Warn("an approved sender is not told", "channel", a.name(), "peer", r.ID, "err", e)
+			}
 		}
 	}
 	return r, err
+}
+
+// Reject refuses it to whom the code was told: there is no other one for a while.
+func (s *Set) Reject(channel, code string) (Request, error) {
+	p, err := s.pairingOf(channel)
+	if err != nil {
+		return Request{}, err
+	}
+	return p.approve(code, false)
+}
+
+// Revoke takes it back, for one account or for all, and returns which had it.
+func (s *Set) Revoke(channel, account, id string) (accounts []string, err error) {
+	p, err := s.pairingOf(channel)
+	if err != nil {
+		return nil, err
+	}
+	return p.revoke(account, config.PeerID(channel, id))
 }
 
 func (s *Set) pairingOf(channel string) (*pairing, error) {
@@ -361,12 +388,16 @@ func (s *Set) pairingOf(channel string) (*pairing, error) {
 	return s.pairing(channel)
 }
 
+// fileName is the start of the names of an account's files, and of no other's:
+// an id has no + in it.
+func fileName(c *config.ChannelAccount) string { return c.Channel + "+" + c.Account }
+
 // journalName is the same while the account is the same one at the network: a
 // bot's update ids are its own.
 func journalName(c *config.ChannelAccount) string {
-	name := c.Channel + "-" + c.Account
+	name := fileName(c)
 	if bot, _, ok := strings.Cut(c.BotToken.Reveal(), ":"); ok && c.Kind == "telegram" {
-		name += "-" + bot
+		name += "+" + bot
 	}
 	return name
 }

@@ -84,7 +84,9 @@ func (a *Account) failed(f *Fault) time.Duration {
 	wait := min(firstBackoff<<min(s.Failures, 20), lastBackoff)
 	s.Failures++
 	s.LastError, s.LastErrorAt, s.Terminal = f.Error(), time.Now(), f.Final
-	s.State = StateWaiting
+	if s.State, s.Sends = StateWaiting, f.Sends; s.Sends {
+		poke(a.wake)
+	}
 	if f.Code != "" {
 		s.State, s.Unlinked = StateNotLinked, true
 	} else if f.Final {
@@ -99,7 +101,7 @@ func (a *Account) closedLocked() {
 	if !a.since.IsZero() && time.Since(a.since) >= steady {
 		a.status.Failures = 0
 	}
-	a.since = time.Time{}
+	a.since, a.status.Sends = time.Time{}, false
 }
 
 // changedLocked writes one line when the state is another one than the last

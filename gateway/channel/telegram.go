@@ -21,12 +21,9 @@ import (
 )
 
 const (
-	pollTime      = 30 * time.Second
-	pollMargin    = 10 * time.Second // after which a poll that should have ended is given up
 	callTime      = 30 * time.Second
 	telegramLimit = 4096    // UTF-16 units of a message, after its entities were parsed
 	maxAnswer     = 8 << 20 // bytes of one answer of the API
-	maxBatch      = 8 << 20 // bytes of messages that are kept at a time
 )
 
 // telegram is a bot, over the Bot API (core.telegram.org/bots/api).
@@ -37,6 +34,7 @@ type telegram struct {
 	transport *transport
 	me        atomic.Pointer[tgUser]
 	turf      turf
+	strange   atomic.Int32 // sends in a row that something before the API refused
 
 	webhookURL, webhookSecret string // empty: it polls
 	posting                   sync.Mutex
@@ -64,7 +62,12 @@ type apiError struct {
 	spoken bool  // the API itself said so, not something before it
 }
 
-func (e *apiError) Error() string { return fmt.Sprintf("telegram: %d %s", e.code, e.text) }
+func (e *apiError) Error() string {
+	if !e.spoken {
+		return fmt.Sprintf("telegram: %d %s, which is not the API's own answer", e.code, e.text)
+	}
+	return fmt.Sprintf("telegram: %d %s", e.code, e.text)
+}
 
 // errBegun marks a failure after the request went out.
 type errBegun struct{ error }
@@ -76,7 +79,7 @@ func (e errBegun) Unwrap() error { return e.error }
 func (t *telegram) call(ctx context.Context, limit time.Duration, method string, in, out any) error {
 	raw, err := json.Marshal(in)
 	if err != nil {
-		return err
+		return final("telegram: the request cannot be written: %w", err)
 	}
 	return t.post(ctx, limit, method, "application/json", raw, out)
 }
@@ -158,108 +161,6 @@ func (t *telegram) redact(err error) error {
 	return err
 }
 
-// Run polls for updates. An update is confirmed to the network by the next poll,
-// after Receive has made it durable.
-func (t *telegram) Run(ctx context.Context, a *Account) error {
-	t.transport.CloseIdleConnections() // one of them may be why we are here again
-	defer t.transport.CloseIdleConnections()
-	me := new(tgUser)
-	if err := t.call(ctx, callTime, "getMe", struct{}{}, me); err != nil {
-		return t.fault(err)
-	}
-	t.me.Store(me)
-	a.Alive("@" + me.Username)
-	if t.webhookURL != "" {
-		return t.runWebhook(ctx, a)
-	}
-	for offset := a.Offset(); ; {
-		var updates []json.RawMessage
-		err := t.call(ctx, pollTime+pollMargin, "getUpdates", map[string]any{
-			"offset": offset, "limit": 100, "timeout": int(pollTime / time.Second), "allowed_updates": []string{"message"},
-		}, &updates)
-		var e *apiError
-		if errors.As(err, &e) && e.code == http.StatusConflict && strings.Contains(e.text, "webhook") {
-			a.log.Warn("channel takes back its webhook", "channel", a.name())
-			err = t.call(ctx, callTime, "deleteWebhook", map[string]any{"drop_pending_updates": false}, nil)
-			if err == nil {
-				continue
-			}
-		}
-		if err != nil {
-			return t.fault(err)
-		}
-		a.Alive("")
-		t.turf.held(time.Now())
-		var list []Inbound
-		held := 0
-		for _, raw := range updates {
-			var u tgUpdate
-			if err := json.Unmarshal(raw, &u); err != nil {
-				var id struct {
-					ID int64 `json:"update_id"`
-				}
-				json.Unmarshal(raw, &id)
-				a.log.Warn("update cannot be read and is left out", "channel", a.name(), "err", err)
-				offset = max(offset, id.ID+1)
-				continue
-			}
-			offset = max(offset, u.ID+1)
-			if m, ok := t.take(ctx, a, &u, 0); ok {
-				list = append(list, m)
-				held += m.weight()
-			}
-			if held > maxBatch && ctx.Err() == nil { // a hundred updates may have a hundred files
-				if err := a.Receive(ctx, offset, list...); err != nil {
-					return err
-				}
-				list, held = nil, 0
-			}
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err := a.Receive(ctx, offset, list...); err != nil {
-			return err
-		}
-	}
-}
-
-// take makes a message of an update, with its files if it is let in; what they
-// may take, of which 0 is no bound of its own.
-func (t *telegram) take(ctx context.Context, a *Account, u *tgUpdate, limit time.Duration) (Inbound, bool) {
-	if m := u.Message; m != nil && m.MigrateTo != 0 {
-		a.log.Warn("group has a new id, by which groups must name it", "channel", a.name(), "old", m.Chat.ID, "new", m.MigrateTo)
-	}
-	in, ok := t.inbound(u)
-	if ok && judge(&a.conf, &in, func(id string) bool { return a.pairing.allowed(a.conf.Account, id) }) == admitted {
-		if limit > 0 {
-			limited, cancel := context.WithTimeout(ctx, limit)
-			defer cancel()
-			ctx = limited
-		}
-		t.fetch(ctx, &in, u.Message)
-	}
-	return in, ok
-}
-
-// fault says what an error means for the connection.
-func (t *telegram) fault(err error) error {
-	var e *apiError
-	if !errors.As(err, &e) {
-		return err
-	}
-	switch e.code {
-	case http.StatusUnauthorized, http.StatusNotFound:
-		return final("the bot token is not accepted (%d %s): take a new one from @BotFather", e.code, e.text)
-	case http.StatusConflict:
-		wait := t.turf.lost(time.Now())
-		return &Fault{Err: fmt.Errorf("another program polls with this bot token, and only one can: stop the other one; this one waits for %s", wait), Wait: wait}
-	case http.StatusTooManyRequests:
-		return &Fault{Err: e, Wait: e.after}
-	}
-	return err
-}
-
 // Send sends a text, formatted where the API can parse it, or one file.
 func (t *telegram) Send(ctx context.Context, out Outbound) (Sent, error) {
 	m, err := t.deliver(ctx, out)
@@ -271,7 +172,20 @@ func (t *telegram) Send(ctx context.Context, out Outbound) (Sent, error) {
 	return t.sent(m, err)
 }
 
+// Check refuses what names a message or topic by what is no number.
+func (t *telegram) Check(out Outbound) error {
+	for name, id := range map[string]string{"replyTo": out.ReplyTo, "threadId": out.Thread} {
+		if id != "" && !isNumber(id) {
+			return final("telegram: %s is a number, not %q", name, plain(id, 64))
+		}
+	}
+	return nil
+}
+
 func (t *telegram) deliver(ctx context.Context, out Outbound) (m tgMessage, err error) {
+	if err := t.Check(out); err != nil { // of a journal, of older days
+		return m, err
+	}
 	in := map[string]any{"chat_id": out.To}
 	if out.Thread != "" && out.Thread != generalTopic {
 		in["message_thread_id"] = json.Number(out.Thread)
@@ -318,9 +232,16 @@ func (t *telegram) Edit(ctx context.Context, to, message, text string) error {
 func (t *telegram) sent(m tgMessage, err error) (Sent, error) {
 	var e *apiError
 	var begun errBegun
+	if errors.As(err, &e) && !e.spoken && e.code < 500 && e.code != http.StatusRequestEntityTooLarge {
+		// A proxy or portal: what it refuses today the API may take tomorrow.
+		return Sent{}, &Fault{Err: err, Wait: min(firstBackoff<<min(t.strange.Add(1), 20), lastBackoff)}
+	}
+	t.strange.Store(0)
 	switch {
 	case err == nil:
 		return Sent{MessageID: fmt.Sprint(m.ID)}, nil
+	case errors.As(err, new(*Fault)):
+		return Sent{}, err
 	case errors.As(err, &e) && e.code == http.StatusTooManyRequests:
 		return Sent{}, &Fault{Err: err, Wait: max(e.after, time.Second)}
 	case errors.As(err, &e) && (e.code == 401 || e.code >= 500 && (e.spoken || e.code == 502 || e.code == 503)):
@@ -340,6 +261,13 @@ func (t *telegram) Typing(ctx context.Context, m Inbound) {
 		in["message_thread_id"] = json.Number(m.Thread)
 	}
 	t.call(ctx, 5*time.Second, "sendChatAction", in, nil)
+}
+
+// React sets the bot's reaction to a message.
+func (t *telegram) React(ctx context.Context, m Inbound, emoji string) {
+	t.call(ctx, 5*time.Second, "setMessageReaction", map[string]any{
+		"chat_id": m.Chat, "message_id": json.Number(m.Message), "reaction": []any{map[string]string{"type": "emoji", "emoji": emoji}},
+	}, nil)
 }
 
 // sizeText is a size for people.

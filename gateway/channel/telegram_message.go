@@ -75,9 +75,9 @@ type (
 )
 
 const (
-	fileTime         = time.Minute // in which nothing else of the account is read
-	telegramDownload = 20 << 20    // the cloud's own bound for getFile
-	generalTopic     = "1"         // of a forum, which messages do not name and may not be sent to by name
+	fileTime         = 30 * time.Second // for the files of one batch, while nothing else of the account is read
+	telegramDownload = 20 << 20         // the cloud's own bound for getFile
+	generalTopic     = "1"              // of a forum, which messages do not name and may not be sent to by name
 )
 
 // inbound is an update as a message, if it is one that somebody said.
@@ -128,7 +128,7 @@ func (t *telegram) inbound(u *tgUpdate) (Inbound, bool) {
 }
 
 // fetch adds the files of a message that was let in: pictures and text; of
-// others, and of what cannot be had, the text says so.
+// others, and of what cannot be had until ctx ends, the text says so.
 func (t *telegram) fetch(ctx context.Context, in *Inbound, m *tgMessage) {
 	if m == nil {
 		return
@@ -152,6 +152,8 @@ func (t *telegram) fetch(ctx context.Context, in *Inbound, m *tgMessage) {
 		switch {
 		case !image && !text:
 			why = "this kind is not read"
+		case ctx.Err() != nil:
+			why = "others before it took too long"
 		case f.Size > min(t.maxFile, telegramDownload):
 			why = "it is too large"
 		default:
@@ -179,8 +181,6 @@ func (t *telegram) download(ctx context.Context, id string) ([]byte, error) {
 	if clean := path.Clean("/" + f.Path); f.Path == "" || clean != "/"+f.Path {
 		return nil, fmt.Errorf("telegram: a file path that is none")
 	}
-	ctx, cancel := context.WithTimeout(ctx, fileTime)
-	defer cancel()
 	resp, err := t.request(ctx, http.MethodGet, "/file/bot"+t.token+"/"+(&url.URL{Path: f.Path}).EscapedPath(), "", nil)
 	if err != nil {
 		return nil, err
@@ -211,7 +211,7 @@ func (t *telegram) upload(ctx context.Context, in map[string]any, f File) (m tgM
 	for key, value := range in {
 		raw, err := json.Marshal(value)
 		if err != nil {
-			return m, err
+			return m, final("telegram: the request cannot be written: %w", err)
 		}
 		text := string(raw)
 		if s, ok := value.(string); ok {

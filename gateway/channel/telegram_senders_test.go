@@ -176,7 +176,7 @@ func TestTelegramSenders(t *testing.T) {
 			}
 			sent := api.sent()
 			if c.want == asked {
-				pending, err := r.set.Pending("telegram")
+				pending, _, err := r.set.Pending("telegram")
 				if err != nil || len(pending) != 1 || !strings.Contains(sent[0], pending[0].Code) || pending[0].ID != "8" {
 					t.Errorf("%v, %v; told %q", pending, err, sent)
 				}

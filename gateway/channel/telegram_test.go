@@ -172,6 +172,7 @@ func TestTelegramStop(t *testing.T) {
 	one, two := bot(api.srv.URL), bot(newFakeAPI(t).srv.URL)
 	two.Account = "second"
 	r.set.Apply([]config.ChannelAccount{one, two})
+	<-polls // which does not wait
 	poll := <-polls
 	two.AllowFrom = []string{"9"}
 	r.set.Apply([]config.ChannelAccount{one, two})
@@ -196,10 +197,16 @@ func TestPairing(t *testing.T) {
 	code := map[string]string{}
 	for _, from := range []string{"1", "2", "3", "4"} {
 		c, tell, err := p.ask("default", &Inbound{From: from, Name: "N\nx"})
-		if err != nil || tell != (from != "4") {
+		if err != nil || !tell || (c == "") != (from == "4") {
 			t.Fatalf("%s: %q %t %v", from, c, tell, err)
 		}
 		code[from] = c
+	}
+	if c, tell, _ := p.ask("default", &Inbound{From: "4"}); c != "" || tell {
+		t.Error("an operator is told again that too many wait")
+	}
+	if c, tell, _ := p.ask("other", &Inbound{From: "4"}); c == "" || !tell {
+		t.Error("one account's strangers keep another's out")
 	}
 	if c, tell, _ := p.ask("default", &Inbound{From: "1"}); c != code["1"] || tell {
 		t.Error("told twice")
@@ -207,26 +214,26 @@ func TestPairing(t *testing.T) {
 	if len(code["1"]) != 8 || strings.Trim(code["1"], codeLetters) != "" {
 		t.Errorf("code %q", code["1"])
 	}
-	if p, err = openPairing(r.dir, "telegram"); err != nil || len(p.list()) != 3 {
-		t.Fatalf("after a restart: %v, %v", p.list(), err)
+	if p, err = openPairing(r.dir, "telegram"); err != nil || len(p.state.Pending) != 4 {
+		t.Fatalf("after a restart: %v, %v", p.state, err)
 	}
-	if got, err := p.approve(" " + strings.ToLower(code["2"]) + "\n"); err != nil || got.ID != "2" {
+	if got, err := p.approve(" "+strings.ToLower(code["2"])+"\n", true); err != nil || got.ID != "2" {
 		t.Fatal(got, err)
 	}
 	if p, err = openPairing(r.dir, "telegram"); err != nil || !p.allowed("default", "2") || p.allowed("default", "1") || p.allowed("other", "2") {
 		t.Error("allowed", err)
 	}
 	for range maxGuesses {
-		if _, err := p.approve("AAAAAAAA"); !errors.Is(err, ErrCode) {
+		if _, err := p.approve("AAAAAAAA", true); !errors.Is(err, ErrCode) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := p.approve(code["1"]); !errors.Is(err, ErrGuesses) {
+	if _, err := p.approve(code["1"], true); !errors.Is(err, ErrGuesses) {
 		t.Error(err)
 	}
 	p.guesses = nil
 	p.state.Pending[0].At -= codeLife.Milliseconds()
-	if _, err := p.approve(code["1"]); !errors.Is(err, ErrCode) {
+	if _, err := p.approve(code["1"], true); !errors.Is(err, ErrCode) {
 		t.Error("an expired code", err)
 	}
 }
@@ -234,7 +241,7 @@ func TestPairing(t *testing.T) {
 // TestJournal: what was sending when the process ended is uncertain, the rest goes on.
 func TestJournal(t *testing.T) {
 	r := newRig(t)
-	j, _, err := openJournal(r.dir, "x-default")
+	j, _, err := openJournal(r.dir, "x+default")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +255,7 @@ func TestJournal(t *testing.T) {
 	}
 	for range 2 { // as it was and as it was written anew
 		j.file.Close()
-		if j, _, err = openJournal(r.dir, "x-default"); err != nil {
+		if j, _, err = openJournal(r.dir, "x+default"); err != nil {
 			t.Fatal(err)
 		}
 		if len(j.waiting.list) != 1 || j.waiting.list[0].ID != "2" || !j.waiting.list[0].Again || len(j.queue.list) != 1 || j.queue.list[0].out.ID != "c" ||

@@ -33,9 +33,9 @@ func (t *telegram) runWebhook(ctx context.Context, a *Account) error {
 			return t.fault(err)
 		}
 		if info.URL != t.webhookURL {
-			return &Fault{Err: errors.New("another program has taken this bot's updates, and only one can: stop the other one"), Wait: turfYield}
+			return &Fault{Err: errors.New("another program has taken this bot's updates, and only one can: stop the other one"), Wait: turfYield, Sends: true}
 		}
-		a.Alive("")
+		a.Alive("@" + t.me.Load().Username)
 		if failed := time.Unix(info.ErrorAt, 0); failed.After(began) {
 			a.trouble(fmt.Sprintf("telegram cannot post to webhookUrl: %s", plain(info.Error, 200)))
 		}
@@ -59,7 +59,9 @@ func (t *telegram) posted(ctx context.Context, a *Account, raw []byte) error {
 	}
 	t.posting.Lock() // an update that comes again meanwhile waits, and is known then
 	defer t.posting.Unlock()
-	m, ok := t.take(ctx, a, &u, webhookFetch)
+	fetching, cancel := context.WithTimeout(ctx, webhookFetch)
+	defer cancel()
+	m, ok := t.take(fetching, a, &u)
 	if !ok {
 		return nil
 	}

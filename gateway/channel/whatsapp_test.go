@@ -126,7 +126,7 @@ func TestWhatsAppStart(t *testing.T) {
 	if s := k.status(); s.Self != "490@s.whatsapp.net" || s.Terminal || s.LastError != "" {
 		t.Errorf("%+v", s)
 	}
-	home, err := filepath.EvalSymlinks(filepath.Join(k.dir.Path(), "channels/whatsapp-default"))
+	home, err := filepath.EvalSymlinks(filepath.Join(k.dir.Path(), "channels/whatsapp+default"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -412,7 +412,7 @@ case $l in *'"send"'*) say "{\"type\":\"sent\",\"messageId\":\"R\",\"id\":\"$(pr
 			t.Errorf("%+v", m)
 		}
 	}
-	left, err := os.ReadDir(filepath.Join(k.dir.Path(), "channels/whatsapp-default/media"))
+	left, err := os.ReadDir(filepath.Join(k.dir.Path(), "channels/whatsapp+default/media"))
 	if err != nil || len(left) != 0 || len(k.got) != 2 {
 		t.Errorf("%v %v, %d messages", left, err, len(k.got))
 	}

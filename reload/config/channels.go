@@ -106,6 +106,7 @@ type ChannelAccount struct {
 	MediaMaxMb                int
 	Streaming                 string
 	ReadReceipts              bool
+	Messages                  Messages
 	WebhookURL, WebhookPath   string
 	WebhookSecret             Secret
 }
@@ -115,6 +116,9 @@ func (c *Config) ChannelAccounts() []ChannelAccount {
 	var out []ChannelAccount
 	for _, name := range slices.Sorted(maps.Keys(c.Channels)) {
 		out = append(out, c.Channels[name].resolve(name)...)
+	}
+	for i := range out {
+		out[i].Messages = c.Messages
 	}
 	return out
 }
@@ -159,7 +163,7 @@ func (ch Channel) resolve(name string) (out []ChannelAccount) {
 		switch {
 		case a.Groups != nil:
 			r.Groups = a.Groups
-		case len(ch.Accounts) > 1: // one bot's groups are not another's
+		case len(ch.Accounts) > 1 && base.Kind == "telegram": // one bot's groups are not another's
 			r.Groups = nil
 		}
 		if a.Direct != nil {

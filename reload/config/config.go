@@ -34,6 +34,7 @@ type Config struct {
 	Tools   AllTools `key:"tools"`
 	Session Session  `key:"session"`
 
+	Messages Messages           `key:"messages"`
 	Channels map[string]Channel `key:"channels"`
 	Bindings []Binding          `key:"bindings"`
 }

@@ -130,6 +130,9 @@ func (b *binder) checkDoors(c *Config, ch *Channel, a *ChannelAccount, at string
 	if own := ch.Accounts[a.Account]; slices.Contains(own.AllowFrom, anybody) && ch.AllowFrom != nil && !slices.Contains(ch.AllowFrom, anybody) {
 		b.problem(joinKey(at, "allowFrom"), b.near(at, "allowFrom"), "must not hold * while the channel's own allowFrom names people")
 	}
+	if len(ch.Groups) > 0 && a.Groups == nil && a.GroupPolicy == "open" {
+		b.problem(joinKey(at, "groups"), b.near(at, "groups"), "is missing: the channel's groups are not those of one bot of several, and groupPolicy open would let all groups in")
+	}
 	for id, g := range a.Groups {
 		for n, t := range g.Topics {
 			if _, ok := c.Agent(t.AgentID); !ok && t.AgentID != "" {
@@ -179,20 +182,62 @@ func (b *binder) sender(path string, n *Node, id string) string {
 }
 
 // restricting lists keys of the wider product that close something which this
-// program would leave open if it ignored them: a file that has one is refused.
-var restricting = [...]struct{ section, keys, harmless, instead string }{
-	{"channels.*", "contextVisibility", "all", "quoted text is shown to the model whoever wrote it"},
-	{"channels.*.accounts.*", "contextVisibility", "all", "quoted text is shown to the model whoever wrote it"},
-	{"channels.*.groups.*", "tools toolsBySender", "", "bind the group to an agent with tools of its own"},
-	{"channels.*.accounts.*.groups.*", "tools toolsBySender", "", "bind the group to an agent with tools of its own"},
-	{"channels.*.direct.*", "tools toolsBySender topics", "", "bind the person to an agent with tools of its own"},
-	{"channels.*.accounts.*.direct.*", "tools toolsBySender topics", "", "bind the person to an agent with tools of its own"},
+// program would leave open if it ignored them: a file that has one is refused,
+// unless its value closes nothing.
+var restricting = [...]struct {
+	sections, keys string
+	open           func(*Node) bool
+	instead        string
+}{
+	{"channels.* channels.*.accounts.*", "contextVisibility", func(n *Node) bool { return n.Str == "all" }, "quoted text is shown to the model whoever wrote it"},
+	{"channels.* channels.*.accounts.*", "actions", without("sendMessage"), "take the tool message from the agent's tools"},
+	{"channels.*.groups.* channels.*.accounts.*.groups.*", "tools toolsBySender", never, "bind the group to an agent with tools of its own"},
+	{"channels.*.direct.* channels.*.accounts.*.direct.*", "tools toolsBySender topics", never, "bind the person to an agent with tools of its own"},
+	{"session", "sendPolicy", allows, "a channel is closed by enabled: false, its groups by groupPolicy"},
+	{"tools agents.list[].tools", "toolsBySender", nothing, "bind the person to an agent with tools of its own"},
+	{"tools agents.list[].tools", "message", without("allowWithinProvider", "allowAcrossProviders"), "take the tool message from the agent's tools"},
+	{"commands", "allowFrom", anybodys, "who may write may also use commands; list only those under channels"},
+}
+
+func never(*Node) bool { return false }
+
+func nothing(n *Node) bool { return n.len() == 0 }
+
+// allows is open if a policy denies nothing.
+func allows(n *Node) bool {
+	rules := n.Get("rules")
+	return n.text("default") != "deny" && (rules == nil || !slices.ContainsFunc(rules.Items, func(r *Node) bool { return r.text("action") != "allow" }))
+}
+
+// without is open if none of these keys is false, there or in what it holds.
+func without(keys ...string) func(*Node) bool {
+	var open func(*Node) bool
+	open = func(n *Node) bool {
+		return !slices.ContainsFunc(n.Members, func(m Member) bool {
+			return slices.Contains(keys, m.Key) && (m.Value.Kind != Bool || !m.Value.Bool) || !open(m.Value)
+		})
+	}
+	return open
+}
+
+// anybodys is open if each list of a map names everybody.
+func anybodys(n *Node) bool {
+	return !slices.ContainsFunc(n.Members, func(m Member) bool {
+		return !slices.ContainsFunc(m.Value.Items, func(id *Node) bool { return id.Str == anybody })
+	})
 }
 
 // restricts refuses a key that must not be ignored.
 func (b *binder) restricts(path, section string, m *Member) bool {
+	if section == "" && m.Key == "commands" {
+		refused := false
+		for _, own := range m.Value.Members {
+			refused = b.restricts(joinKey(path, own.Key), m.Key, &own) || refused
+		}
+		return refused
+	}
 	for _, r := range restricting {
-		if r.section == section && slices.Contains(strings.Fields(r.keys), m.Key) && (r.harmless == "" || m.Value.Str != r.harmless) {
+		if slices.Contains(strings.Fields(r.sections), section) && slices.Contains(strings.Fields(r.keys), m.Key) && !r.open(m.Value) {
 			b.problem(path, &Node{Line: m.Line, Column: m.Column}, "is not served by this gateway, and ignored it would leave open what it closes: "+r.instead)
 			return true
 		}

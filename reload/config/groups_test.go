@@ -34,12 +34,24 @@ func TestDoorsRefused(t *testing.T) {
 		{`{telegram:{groups:{'-1':{topics:{'5':{requireTopic:true}}}}}}`, "unknown key"},
 		{`{defaults:{groupPolicy:'shut'},telegram:{}}`, "must be open, allowlist or disabled"},
 		{`{defaults:{contextVisibility:'allowlist_quote'},telegram:{}}`, "leave open what it closes"},
+		{`{telegram:{actions:{reactions:true,sendMessage:false}}}`, "channels.telegram.actions"},
+		{`{telegram:{accounts:{a:{botToken:'1:a',actions:{sendMessage:false}}}}}`, "take the tool message"},
+		{`{telegram:{groupPolicy:'open',groups:{'-1':{}},accounts:{a:{botToken:'1:a'},b:{botToken:'2:a'}}}}`, "channels.telegram.accounts.a.groups"},
+		{`{telegram:{groups:{'-1':{}},accounts:{a:{botToken:'1:a'},b:{botToken:'2:a',groupPolicy:'open'}}}}`, "would let all groups in"},
+		{`{},session:{sendPolicy:{rules:[{action:'deny',match:{channel:'telegram'}}],default:'allow'}}`, "session.sendPolicy"},
+		{`{},session:{sendPolicy:{default:'deny'}}`, "groups by groupPolicy"},
+		{`{},tools:{toolsBySender:{'telegram:7':{deny:['exec']}}}`, "tools.toolsBySender"},
+		{`{},tools:{message:{crossContext:{allowWithinProvider:false}}}`, "tools.message"},
+		{`{},commands:{allowFrom:{'*':['*'],telegram:['7']}}`, "commands.allowFrom"},
 	} {
 		if _, err := loaded(c.text); err == nil || !strings.Contains(fmt.Sprint(err), c.says) {
 			t.Errorf("%s: %v", c.text, err)
 		}
 	}
-	for _, text := range []string{`{telegram:{contextVisibility:'all',groups:{'-1':{systemPrompt:'x',skills:[],errorCooldownMs:1}}}}`, `{defaults:{heartbeat:{}},telegram:{}}`} {
+	for _, text := range []string{`{telegram:{contextVisibility:'all',groups:{'-1':{systemPrompt:'x',skills:[],errorCooldownMs:1}}}}`, `{defaults:{heartbeat:{}},telegram:{}}`,
+		`{telegram:{actions:{sendMessage:true,reactions:false}}}`, `{},session:{sendPolicy:{rules:[{action:'allow'}],default:'allow'}}`, `{},tools:{toolsBySender:{}}`,
+		`{},tools:{message:{crossContext:{allowAcrossProviders:true,marker:{enabled:false}},broadcast:{enabled:false}}}`,
+		`{},commands:{useAccessGroups:true,text:true,restart:false,ownerAllowFrom:['7'],allowFrom:{'*':['*']}}`} {
 		if _, err := loaded(text); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
@@ -100,6 +112,11 @@ func TestDoorsInherit(t *testing.T) {
 	}
 	if a = one(`{telegram:{groups:{'-1':{}},accounts:{a:{botToken:'5:a'},b:{botToken:'6:a'}}}}`); a.Groups != nil {
 		t.Error("one bot's groups are another's")
+	}
+	for _, text := range []string{`{whatsapp:{`, `{mine:{kind:'process',command:['/bin/cat'],`} {
+		if a = one(text + `groupPolicy:'open',groups:{'1@g.us':{}},accounts:{a:{},b:{}}}}`); len(a.Groups) != 1 || a.Account != "b" {
+			t.Errorf("%s: with several accounts all groups are let in: %+v", text, a)
+		}
 	}
 }
 

@@ -8,7 +8,7 @@ import "strings"
 // for every key that begins so.
 var elsewhere = [...]struct{ section, keys string }{
 	{"", "accessGroups acp agent approvals audio auth broadcast browser canvasHost cli commands cron diagnostics discovery env " +
-		"hooks identity mcp media memory messages meta nodeHost plugins proxy routing secrets skills surfaces talk ui update web wizard"},
+		"hooks identity mcp media memory meta nodeHost plugins proxy routing secrets skills surfaces talk ui update web wizard"},
 	{"gateway", "allowRealIpFallback channelHealthCheckMinutes channelMaxRestartsPerHour channelStaleEventThresholdMinutes cliAgents " +
 		"nodes portals publicOrigin push remote roles terminal webchat"},
 	{"gateway.auth", "allowTailscale identityScopes trustedProxy"},
@@ -35,6 +35,7 @@ var elsewhere = [...]struct{ section, keys string }{
 	{"models.providers.*", "auth authHeader contextTokens contextWindow injectNumCtxForOpenAICompat localService maxTokens params region request timeoutSeconds"},
 	{"models.providers.*.models[]", "api baseUrl compat contextTokens headers mediaInput metadataSource params thinkingLevelMap"},
 	{"models.providers.*.models[].cost", "tieredPricing"},
+	{"messages", "groupChat inbound messagePrefix queue removeAckAfterReply responsePrefix statusReactions suppressToolErrors tts usageTemplate visibleReplies"},
 	{"channels.*", channelElsewhere + whatsappElsewhere},
 	{"channels.*.accounts.*", channelElsewhere + whatsappElsewhere},
 	{"channels.*.streaming", "block chunkMode nativeTransport preview progress"},

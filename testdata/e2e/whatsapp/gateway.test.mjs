@@ -189,7 +189,7 @@ test("the child, from outside: environment, descriptors, directory, files", asyn
   const pid = childPid();
   const env = Object.fromEntries(fs.readFileSync(`/proc/${pid}/environ`, "utf8").split("\0").filter(Boolean).map((l) => l.split(/=(.*)/s)));
   assert.deepEqual(Object.keys(env).sort(), ["HOME", "LANG", "OPENCLAW_WHATSAPP_WEB_SOCKET_URL", "PATH", "TMPDIR"]);
-  assert.equal(fs.readlinkSync(`/proc/${pid}/cwd`), path.join(state, "channels/whatsapp-default"));
+  assert.equal(fs.readlinkSync(`/proc/${pid}/cwd`), path.join(state, "channels/whatsapp+default"));
   for (const fd of fs.readdirSync(`/proc/${pid}/fd`)) {
     const to = fs.readlinkSync(`/proc/${pid}/fd/${fd}`);
     assert.ok(!to.startsWith(state) || to.includes("/auth/") || to.includes("/media/"), to); // the journal and the lock are ours
@@ -206,7 +206,7 @@ test("a backup while it runs has the account and not the packages", async () => 
   assert.equal((await openclaw(["backup", "create", "--output", file])).code, 0);
   assert.equal((await openclaw(["backup", "verify", file])).code, 0);
   const names = execFileSync("tar", ["-tzf", file], { encoding: "utf8", maxBuffer: 64 << 20 });
-  assert.match(names, /channels\/whatsapp-default\/auth\/account\/creds\.json\n/);
+  assert.match(names, /channels\/whatsapp\+default\/auth\/account\/creds\.json\n/);
   assert.doesNotMatch(names, /node_modules/);
 });
 
@@ -268,7 +268,7 @@ test("logout unlinks, and loses the account", async () => {
   await reaches({ state: "open" });
   assert.equal((await openclaw(["channels", "logout", "whatsapp"])).code, 0);
   await reaches({ state: "not-linked" });
-  await until(() => !fs.existsSync(path.join(state, "channels/whatsapp-default/auth/account/creds.json")));
+  await until(() => !fs.existsSync(path.join(state, "channels/whatsapp+default/auth/account/creds.json")));
   await link();
   await stop();
 });

@@ -80,7 +80,7 @@ func TestHostilePrograms(t *testing.T) {
 			{"logged out", helloLine + "echo '{\"type\":\"state\",\"state\":\"closed\",\"code\":401,\"reason\":\"logged out\",\"terminal\":true}'; sleep 60", "logged out (401)"},
 			{"flood of stderr", "yes >&2 & echo child $! >&2; echo nonsense; wait", "not JSON"},
 			{"flood of states", helloLine + "yes '{\"type\":\"state\",\"state\":\"closed\",\"reason\":\"so\"}' | head -n 20000; echo nonsense; sleep 60", "not JSON"},
-			{"flood of log lines", helloLine + "yes '{\"type\":\"log\",\"message\":\"so\"}' | head -n 20000; echo nonsense; sleep 60", "not JSON"},
+			{"flood of log lines", helloLine + "sleep 1; yes '{\"type\":\"log\",\"message\":\"so\"}' | head -n 20000; echo nonsense; sleep 60", "not JSON"},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()

@@ -106,10 +106,11 @@ esac; done`)})
 			t.Errorf("%q: %q %v", name, sent.MessageID, err)
 		}
 	}
-	if err := r.dir.Empty(r.set.accounts[0].channel.(*process).home()); err != nil { // the directory for files is gone
+	p := r.set.accounts[0].channel.(*process)
+	if err := r.dir.Empty(p.home()); err != nil { // the directory for files is gone
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(r.dir.Path(), "channels/demo+default/media"), nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(r.dir.Path(), p.media()), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	_, err := send(Outbound{To: "A", Files: []File{{Data: []byte("x")}}})

@@ -452,7 +452,7 @@ esac; done`)
 			t.Errorf("%+v", m)
 		}
 	}
-	if left, err := os.ReadDir(filepath.Join(k.dir.Path(), "channels/whatsapp+default/media")); err != nil || len(left) != 0 {
+	if left, err := os.ReadDir(filepath.Join(k.dir.Path(), k.set.accounts[0].channel.(*process).media())); err != nil || len(left) != 0 {
 		t.Errorf("%v %v", left, err)
 	}
 }

@@ -176,6 +176,15 @@ test("a text is answered, read and shown as typed; a text is sent and its receip
   await until(() => mock.sent.some((m) => /pairing approve whatsapp [A-Z2-9]{8}/.test(JSON.stringify(m.message))), 20_000);
 });
 
+test("a picture is fetched for who was let in, and for nobody else", async () => {
+  const picture = (id, name, attrs) => mock.session.inbound(id, { imageMessage: {
+    mimetype: "image/png", fileLength: 10, mediaKey: Buffer.alloc(32, 1), url: mock.url.replace("ws", "http") + name, directPath: `/${name}` } }, attrs);
+  picture("P1", "of-a-stranger", { from: "15559998888@s.whatsapp.net" });
+  picture("P2", "of-a-friend");
+  await until(() => mock.sent.some((m) => /\[image\.png, image\/png was not read\]/.test(JSON.stringify(m.message))), 20_000); // there is none
+  assert.ok(mock.visits.includes("/of-a-friend") && !mock.visits.includes("/of-a-stranger"), String(mock.visits));
+});
+
 test("the child, from outside: environment, descriptors, directory, files", async () => {
   const pid = childPid();
   const env = Object.fromEntries(fs.readFileSync(`/proc/${pid}/environ`, "utf8").split("\0").filter(Boolean).map((l) => l.split(/=(.*)/s)));

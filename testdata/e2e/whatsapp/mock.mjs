@@ -246,6 +246,7 @@ export class Mock {
   typed = [];
   reads = [];
   uploads = new Map();
+  visits = []; // of addresses of media
   preKeys = 0;
   logins = 0;
   peer = new Peer();
@@ -272,6 +273,7 @@ export class Mock {
   }
   serve(req, res) {
     const name = new URL(req.url, this.url).pathname, parts = [];
+    if (req.method === "GET") this.visits.push(name);
     if (req.method === "GET") return res.writeHead(this.uploads.has(name) ? 200 : 404).end(this.uploads.get(name));
     req.on("data", (part) => parts.push(part)).on("end", () => {
       this.uploads.set(name, Buffer.concat(parts));

@@ -193,6 +193,7 @@ var restricting = [...]struct {
 	{"channels.* channels.*.accounts.*", "actions", without("sendMessage"), "take the tool message from the agent's tools"},
 	{"channels.*.groups.* channels.*.accounts.*.groups.*", "tools toolsBySender", never, "bind the group to an agent with tools of its own"},
 	{"channels.*.direct.* channels.*.accounts.*.direct.*", "tools toolsBySender topics", never, "bind the person to an agent with tools of its own"},
+	{"tools.exec agents.list[].tools.exec", "security", func(n *Node) bool { return n.Str != "deny" }, `say mode: "deny"`},
 	{"session", "sendPolicy", allows, "a channel is closed by enabled: false, its groups by groupPolicy"},
 	{"tools agents.list[].tools", "toolsBySender", nothing, "bind the person to an agent with tools of its own"},
 	{"tools agents.list[].tools", "message", without("allowWithinProvider", "allowAcrossProviders"), "take the tool message from the agent's tools"},

@@ -40,6 +40,7 @@ func TestDoorsRefused(t *testing.T) {
 		{`{telegram:{groups:{'-1':{}},accounts:{a:{botToken:'1:a'},b:{botToken:'2:a',groupPolicy:'open'}}}}`, "would let all groups in"},
 		{`{},session:{sendPolicy:{rules:[{action:'deny',match:{channel:'telegram'}}],default:'allow'}}`, "session.sendPolicy"},
 		{`{},session:{sendPolicy:{default:'deny'}}`, "groups by groupPolicy"},
+		{`{},tools:{exec:{security:'deny'}}`, "tools.exec.security"},
 		{`{},tools:{toolsBySender:{'telegram:7':{deny:['exec']}}}`, "tools.toolsBySender"},
 		{`{},tools:{message:{crossContext:{allowWithinProvider:false}}}`, "tools.message"},
 		{`{},commands:{allowFrom:{'*':['*'],telegram:['7']}}`, "commands.allowFrom"},
@@ -49,7 +50,7 @@ func TestDoorsRefused(t *testing.T) {
 		}
 	}
 	for _, text := range []string{`{telegram:{contextVisibility:'all',groups:{'-1':{systemPrompt:'x',skills:[],errorCooldownMs:1}}}}`, `{defaults:{heartbeat:{}},telegram:{}}`,
-		`{telegram:{actions:{sendMessage:true,reactions:false}}}`, `{},session:{sendPolicy:{rules:[{action:'allow'}],default:'allow'}}`, `{},tools:{toolsBySender:{}}`,
+		`{telegram:{actions:{sendMessage:true,reactions:false}}}`, `{},session:{sendPolicy:{rules:[{action:'allow'}],default:'allow'}}`, `{},tools:{toolsBySender:{}}`, `{},tools:{exec:{security:'allowlist'}}`,
 		`{},tools:{message:{crossContext:{allowAcrossProviders:true,marker:{enabled:false}},broadcast:{enabled:false}}}`,
 		`{},commands:{useAccessGroups:true,text:true,restart:false,ownerAllowFrom:['7'],allowFrom:{'*':['*']}}`} {
 		if _, err := loaded(text); err != nil {

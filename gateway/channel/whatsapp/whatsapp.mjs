@@ -645,6 +645,10 @@ const handlers = {
     const key = recent.get(message)?.key ?? { remoteJid: target(chat), id: String(message), fromMe: false };
     if (current.state === "open") sock.readMessages([key]).catch(() => {});
   },
+  react: ({ chat, message, emoji }) => {
+    const key = recent.get(message)?.key; // its author is needed too
+    if (key && current.state === "open") sock.sendMessage(target(chat), { react: { text: clip(emoji, 32) ?? "", key } }).catch(() => {});
+  },
 };
 let greeted = false;
 
@@ -743,6 +747,6 @@ try {
 } catch (e) {
   failure = e;
 }
-say({ type: "hello", protocol: PROTOCOL, name: "whatsapp", version: `baileys ${BAILEYS}, node ${process.versions.node}`, features: ["login", "media", "fetch", "typing", "read", "replyTo"] });
+say({ type: "hello", protocol: PROTOCOL, name: "whatsapp", version: `baileys ${BAILEYS}, node ${process.versions.node}`, features: ["login", "media", "fetch", "typing", "read", "react", "replyTo"] });
 if (failure) die(`${step}: ${firstLine(failure)}`, 2);
 listen();

@@ -184,6 +184,10 @@ test("text, quotes, media, receipts: encrypted both ways", async () => {
   child.tell({ type: "read", chat: contact, message: "IN1" });
   await until(() => mock.typed.length === 2 && mock.reads.some((r) => r.type === "read" && r.id === "IN1"));
   assert.deepEqual(mock.typed, ["composing", "paused"]);
+  child.tell({ type: "react", chat: contact, message: "IN1", emoji: "👀" });
+  const reacted = () => mock.sent.find((s) => s.message.reactionMessage)?.message.reactionMessage;
+  await until(reacted);
+  assert.deepEqual([reacted().text, reacted().key.id], ["👀", "IN1"]);
 
   mock.ack = () => ({ error: "479" });
   child.tell({ type: "send", id: "c", to: contact, text: "x" });

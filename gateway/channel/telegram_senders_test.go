@@ -20,7 +20,7 @@ func TestTelegramSenders(t *testing.T) {
 	group := func(from int64, text, more string) string {
 		return fmt.Sprintf(`"message":{"message_id":5,"from":{"id":%d,"first_name":"Owner","username":"owner"},"chat":{"id":-100,"type":"supergroup"},"text":%q%s}`, from, text, more)
 	}
-	entity := func(kind string, offset, length int, more string) string {
+	entity := func(kind string, offset, length int64, more string) string {
 		return fmt.Sprintf(`,"entities":[{"type":%q,"offset":%d,"length":%d%s}]`, kind, offset, length, more)
 	}
 	named := entity("mention", 3, 9, "")

@@ -258,6 +258,12 @@ func TestPortThereAndBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		if i == 1 {
+			eventually(t, 10*time.Second, func() error { // which takes a descriptor
+				if s := e.status(); s.Watch == "" {
+					return errors.New("the file is not followed yet")
+				}
+				return nil
+			})
 			fds, threads, _ = e.g.usage()
 		}
 	}

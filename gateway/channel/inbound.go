@@ -45,7 +45,7 @@ func (a *Account) Receive(ctx context.Context, offset int64, list ...Inbound) er
 		if fresh[m.ID] || a.journal.known(m.ID) {
 			continue
 		}
-		switch judge(&a.conf, m, func(id string) bool { return a.pairing.allowed(a.conf.Account, id) }) {
+		switch a.judge(m) {
 		case admitted:
 			fresh[m.ID] = true
 			if said, dropped, ok := a.interrupted(m, entries); ok {
@@ -380,11 +380,8 @@ func about(m *Inbound) *Inbound {
 // and replies that are not sent.
 func (a *Account) rejudge() error {
 	var gone []entry
-	verdictOf := func(m *Inbound) verdict {
-		return judge(&a.conf, m, func(id string) bool { return a.pairing.allowed(a.conf.Account, id) })
-	}
 	for i := range a.journal.waiting.list {
-		if m := &a.journal.waiting.list[i]; verdictOf(m) != admitted {
+		if m := &a.journal.waiting.list[i]; a.judge(m) != admitted {
 			a.log.Info("message dropped: its sender is no longer let in", "channel", a.name(), "peer", m.From)
 			gone = append(gone, entry{Done: m.ID})
 		}
@@ -393,7 +390,7 @@ func (a *Account) rejudge() error {
 		if q.out.About == nil {
 			continue
 		}
-		v := verdictOf(q.out.About)
+		v := a.judge(q.out.About)
 		if v == admitted || v == asked && strings.HasPrefix(q.out.ID, pairPrefix) {
 			continue
 		}

@@ -16,6 +16,14 @@ const (
 	admitted
 )
 
+// judge says what becomes of m now.
+func (a *Account) judge(m *Inbound) verdict {
+	return judge(&a.conf, m, func(id string) bool { return a.pairing.allowed(a.conf.Account, id) })
+}
+
+// wants reports whether m is a new message that will be let in.
+func (a *Account) wants(m *Inbound) bool { return !a.journal.known(m.ID) && a.judge(m) == admitted }
+
 // judge says what becomes of m. Only ids are compared, exactly; a name, which
 // anybody can take, means nothing. paired tells whom an operator has approved.
 func judge(c *config.ChannelAccount, m *Inbound, paired func(id string) bool) verdict {
@@ -25,18 +33,9 @@ func judge(c *config.ChannelAccount, m *Inbound, paired func(id string) bool) ve
 	case m.Group:
 		return judgeGroup(c, m)
 	}
-	policy, from := c.DMPolicy, c.AllowFrom
-	if d, ok := c.With(m.Chat); ok {
-		if !d.Enabled || d.RequireTopic && m.Thread == "" || d.AllowFrom != nil && !listed(d.AllowFrom, m.From) {
-			return refused
-		}
-		policy = cmp.Or(d.DMPolicy, policy)
-		if d.AllowFrom != nil {
-			from = d.AllowFrom
-		}
-	}
+	own, policy, from := direct(c, m.Chat)
 	switch {
-	case policy == "disabled":
+	case policy == "disabled", own.RequireTopic && m.Thread == "", own.AllowFrom != nil && !listed(own.AllowFrom, m.From):
 		return refused
 	case listed(from, m.From), policy == "pairing" && paired(m.From): // open is a list with *
 		return admitted
@@ -44,6 +43,20 @@ func judge(c *config.ChannelAccount, m *Inbound, paired func(id string) bool) ve
 		return asked
 	}
 	return refused
+}
+
+// direct is the policy and the list for one person, and what is said of that
+// person alone, if anything.
+func direct(c *config.ChannelAccount, id string) (own config.Direct, policy string, from []string) {
+	own, known := c.With(id)
+	policy, from = cmp.Or(own.DMPolicy, c.DMPolicy), c.AllowFrom
+	if known && !own.Enabled {
+		policy = "disabled"
+	}
+	if own.AllowFrom != nil {
+		from = own.AllowFrom
+	}
+	return own, policy, from
 }
 
 // judgeGroup is judge in groups, where pairing means nothing: a list of the

@@ -233,11 +233,6 @@ func (p *process) inbound(ctx context.Context, a *Account, l, fetched *childLine
 	return p.insist(ctx, &gatewayLine{Type: "ack", Seq: l.Seq})
 }
 
-// wants reports whether a message is a new one that will be let in.
-func (a *Account) wants(m *Inbound) bool {
-	return !a.journal.known(m.ID) && judge(&a.conf, m, func(id string) bool { return a.pairing.allowed(a.conf.Account, id) }) == admitted
-}
-
 // fetch asks for the media of a message, which waits for them.
 func (p *process) fetch(ctx context.Context, l *childLine) error {
 	held := len(l.Text)

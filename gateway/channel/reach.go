@@ -1,7 +1,6 @@
 package channel
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -22,15 +21,7 @@ func (s *Set) Reach(channel, account, to string, agent func(account string, grou
 	c := &a.conf
 	to = config.PeerID(channel, to)
 	g, group := c.Groups[to]
-	policy, from := c.DMPolicy, c.AllowFrom
-	if d, own := c.With(to); own {
-		if policy = cmp.Or(d.DMPolicy, policy); !d.Enabled {
-			policy = "disabled"
-		}
-		if d.AllowFrom != nil {
-			from = d.AllowFrom
-		}
-	}
+	_, policy, from := direct(c, to)
 	ok := person(c.Kind, to) && (policy != "disabled" && slices.Contains(from, to) || policy == "pairing" && a.pairing.allowed(c.Account, to))
 	if group {
 		ok = g.Enabled && c.GroupPolicy != "disabled" && g.GroupPolicy != "disabled"

@@ -153,7 +153,7 @@ func (t *telegram) take(ctx context.Context, a *Account, u *tgUpdate) (Inbound, 
 		a.log.Warn("group has a new id, by which groups must name it", "channel", a.name(), "old", m.Chat.ID, "new", m.MigrateTo)
 	}
 	in, ok := t.inbound(u)
-	if ok && !a.journal.known(in.ID) && judge(&a.conf, &in, func(id string) bool { return a.pairing.allowed(a.conf.Account, id) }) == admitted {
+	if ok && a.wants(&in) {
 		t.fetch(ctx, &in, u.Message)
 	}
 	return in, ok

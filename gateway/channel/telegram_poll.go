@@ -47,10 +47,10 @@ func (t *telegram) poll(ctx context.Context, a *Account) error {
 				a.Alive("@" + t.me.Load().Username)
 			}
 		})
-		var updates []json.RawMessage
+		var batch []json.RawMessage
 		err := t.call(ctx, pollTime+pollMargin, "getUpdates", map[string]any{
 			"offset": offset, "limit": 100, "timeout": wait, "allowed_updates": []string{"message"},
-		}, &updates)
+		}, &batch)
 		if !timer.Stop() {
 			<-held
 		}
@@ -68,6 +68,7 @@ func (t *telegram) poll(ctx context.Context, a *Account) error {
 		wait = int(pollTime / time.Second)
 		a.Alive("@" + t.me.Load().Username)
 		t.turf.held(time.Now())
+		updates := decoded(batch)
 		first, last := span(updates)
 		stale := len(updates) > 0 && last < offset
 		if stale && 0 < first && last < offset-1 { // else it is the last one once more
@@ -95,10 +96,32 @@ func (t *telegram) poll(ctx context.Context, a *Account) error {
 	}
 }
 
+// update is one of a batch, with its id even where err is why it cannot be read.
+type update struct {
+	tgUpdate
+	err error
+}
+
+// decoded are the updates of a batch, each read by itself.
+func decoded(batch []json.RawMessage) []update {
+	updates := make([]update, len(batch))
+	for i, raw := range batch {
+		u := &updates[i]
+		if u.err = json.Unmarshal(raw, &u.tgUpdate); u.err != nil {
+			var id struct {
+				ID int64 `json:"update_id"`
+			}
+			json.Unmarshal(raw, &id)
+			u.ID = id.ID
+		}
+	}
+	return updates
+}
+
 // span is the lowest and the highest id of updates; 0 where one has none.
-func span(updates []json.RawMessage) (first, last int64) {
-	for i, raw := range updates {
-		id := updateID(raw)
+func span(updates []update) (first, last int64) {
+	for i := range updates {
+		id := updates[i].ID
 		if i == 0 {
 			first = id
 		}
@@ -107,30 +130,20 @@ func span(updates []json.RawMessage) (first, last int64) {
 	return first, last
 }
 
-// updateID is the id of an update of which nothing else need be readable.
-func updateID(raw []byte) int64 {
-	var u struct {
-		ID int64 `json:"update_id"`
-	}
-	json.Unmarshal(raw, &u)
-	return u.ID
-}
-
 // keep makes a batch of updates durable and returns the offset after it.
-func (t *telegram) keep(ctx context.Context, a *Account, offset int64, updates []json.RawMessage) (int64, error) {
+func (t *telegram) keep(ctx context.Context, a *Account, offset int64, updates []update) (int64, error) {
 	fetching, cancel := context.WithTimeout(ctx, fileTime)
 	defer cancel()
 	var list []Inbound
 	held := 0
-	for _, raw := range updates {
-		var u tgUpdate
-		if err := json.Unmarshal(raw, &u); err != nil {
-			a.log.Warn("update cannot be read and is left out", "channel", a.name(), "err", err)
-			offset = max(offset, updateID(raw)+1)
+	for i := range updates {
+		u := &updates[i]
+		offset = max(offset, u.ID+1)
+		if u.err != nil {
+			a.log.Warn("update cannot be read and is left out", "channel", a.name(), "err", u.err)
 			continue
 		}
-		offset = max(offset, u.ID+1)
-		if m, ok := t.take(fetching, a, &u); ok {
+		if m, ok := t.take(fetching, a, &u.tgUpdate); ok {
 			list = append(list, m)
 			held += m.weight()
 		}

@@ -318,11 +318,11 @@ func TestKillNineTelegram(t *testing.T) {
 		}
 	}
 	h.eventually("everything is answered", func() bool {
+		confirmed, _ := b.count() // first: what is confirmed by now is among what the status counts
 		if err := json.Unmarshal([]byte(h.mustRun("channels", "status", "--json").stdout), &st); err != nil {
 			t.Fatal(err)
 		}
 		a := st.ChannelAccounts["telegram"]
-		confirmed, _ := b.count()
 		return confirmed == len(texts) && len(a) == 1 && a[0].Waiting == 0 && a[0].Queued == 0
 	})
 	s, err := readState(h.state, true)

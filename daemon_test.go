@@ -234,6 +234,23 @@ func (p *process) log() string {
 	return p.stderr.String()
 }
 
+// logs waits until the log has every one of texts: what was written before an
+// answer may be read after it. It returns the log.
+func (p *process) logs(texts ...string) string {
+	p.h.t.Helper()
+	log := ""
+	eventually(p.h.t, patience, func() error {
+		log = p.log()
+		for _, text := range texts {
+			if !strings.Contains(log, text) {
+				return fmt.Errorf("the log does not say %s:\n%s", text, log)
+			}
+		}
+		return nil
+	})
+	return log
+}
+
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
 // ready waits until the gateway serves, or serves again.

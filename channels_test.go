@@ -217,6 +217,12 @@ func TestTelegramPairing(t *testing.T) {
 	if out := h.mustRun("health", "--json").stdout; !strings.Contains(out, `"lastSuccessAt"`) {
 		t.Errorf("health: %s", out)
 	}
+	page := h.mustHTTP("GET", "/metrics", "").body
+	for _, want := range []string{"up", "last_success_timestamp_seconds", "last_inbound_timestamp_seconds", "last_sent_timestamp_seconds", "uncertain"} {
+		if !strings.Contains(page, "\nopenclaw_channel_"+want+`{channel="telegram",account="default"} `) {
+			t.Errorf("no %s in /metrics: %s", want, page)
+		}
+	}
 	p.mu.Lock()
 	if len(p.bodies) != 1 {
 		t.Errorf("the model was asked %d times", len(p.bodies))

@@ -35,11 +35,12 @@ var imports = map[string][]string{
 	"gateway/tool/fetch":   {},
 	"gateway/tool/sandbox": {},
 	"gateway/agent":        {"gateway/store", "gateway/tool", "reload/config"},
+	"gateway/metric":       {},
 	"gateway/qr":           {},
 	"gateway/channel":      {"gateway/channel/whatsapp", "gateway/store", "reload/config"},
 
 	"gateway/channel/whatsapp": {}, // embedded files and command lines, which the command line installs and the gateway checks
-	"gateway":                  {"gateway/agent", "gateway/channel", "gateway/proc", "gateway/qr", "gateway/store", "gateway/tool", "reload", "reload/config", "wire"},
+	"gateway":                  {"gateway/agent", "gateway/channel", "gateway/metric", "gateway/proc", "gateway/qr", "gateway/store", "gateway/tool", "reload", "reload/config", "wire"},
 	"svc":                      {"gateway/channel/whatsapp", "gateway/proc", "gateway/qr", "gateway/store", "gateway/tool/sandbox", "reload/config", "svc/unit", "wire"},
 	"svc/unit":                 {},
 }

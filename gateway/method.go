@@ -10,6 +10,7 @@ import (
 
 	"openclaw/gateway/agent"
 	"openclaw/gateway/channel"
+	"openclaw/gateway/metric"
 	"openclaw/gateway/store"
 	"openclaw/gateway/tool"
 	"openclaw/wire"
@@ -22,6 +23,7 @@ type method struct {
 	doc    string
 	inline bool // cheap and never waits: runs on the connection's reader
 	stages bool // may acknowledge before it answers
+	work   *metric.Work
 
 	// call decodes the params and runs the handler. Both a result and an error
 	// may come back; both are then sent. ack sends an earlier answer with the

@@ -8,11 +8,13 @@ import (
 	"testing"
 	"time"
 
+	"openclaw/gateway/metric"
 	"openclaw/wire"
 )
 
 // withMethod adds a method before any client connects.
 func (r *running) withMethod(m method) {
+	m.work = new(metric.Work)
 	r.methods[m.name] = &m
 }
 

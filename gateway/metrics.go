@@ -115,7 +115,7 @@ func metricTable() []family {
 	return []family{
 		{"openclaw_build_info", gauge, "1, with the version.", func(s *scrape) { s.Value(1, "version", s.g.version, "go", runtime.Version()) }},
 		{"openclaw_start_time_seconds", gauge, "When the gateway started, or restarted in place.", func(s *scrape) { s.Seconds(s.g.started) }},
-		{"openclaw_healthy", gauge, "1 while nothing is wrong, as health tells.", one(func(s *scrape) int64 { return one01(!s.g.health.degraded.Load()) })},
+		{"openclaw_healthy", gauge, "1 while nothing is wrong, as health tells.", one(func(s *scrape) int64 { return oneIf(!s.g.health.degraded.Load()) })},
 		{"openclaw_connections", gauge, "WebSocket clients that are let in.", one(func(s *scrape) int64 { return int64(s.g.hub.count()) })},
 		{"openclaw_auth_failures_total", counter, "Credentials that were wrong, or came too often.", one(func(s *scrape) int64 { return s.g.metrics.refused.Load() })},
 		{"openclaw_events_skipped_total", counter, "Events that a slow client was not sent, as a later one tells the same.", one(func(s *scrape) int64 { return s.g.hub.skipped.Load() })},
@@ -127,7 +127,7 @@ func metricTable() []family {
 		{"openclaw_runs_queued", gauge, "Turns that wait behind them.", one(func(s *scrape) int64 { _, queued := s.g.agents.Counts(); return int64(queued) })},
 		{"openclaw_run_duration_seconds", histogram, "How long turns took, by how they ended.", func(s *scrape) { s.works("status", s.g.metrics.runs) }},
 		{"openclaw_tokens_total", counter, "Tokens that models counted, by model and kind.", (*scrape).tokens},
-		{"openclaw_channel_up", gauge, "1 while the network's connection stands.", of(func(c *channel.Status) int { return int(one01(c.State == channel.StateOpen)) })},
+		{"openclaw_channel_up", gauge, "1 while the network's connection stands.", of(func(c *channel.Status) int { return int(oneIf(c.State == channel.StateOpen)) })},
 		{"openclaw_channel_last_success_timestamp_seconds", gauge, "When the network answered last.", when(func(c *channel.Status) time.Time { return c.LastSuccess })},
 		{"openclaw_channel_last_inbound_timestamp_seconds", gauge, "When a message was let in last.", when(func(c *channel.Status) time.Time { return c.LastInbound })},
 		{"openclaw_channel_last_sent_timestamp_seconds", gauge, "When a message was sent last.", when(func(c *channel.Status) time.Time { return c.LastSent })},
@@ -138,7 +138,7 @@ func metricTable() []family {
 		{"openclaw_channel_stuck_chats", gauge, "Chats to which the next message cannot be sent.", of(func(c *channel.Status) int { return c.Stuck })},
 		{"openclaw_config_reloads_total", counter, "Changes of the configuration that were taken.", one(func(s *scrape) int64 { return s.g.metrics.reloads.Load() })},
 		{"openclaw_config_rejected_total", counter, "Changes of the configuration that were refused.", one(func(s *scrape) int64 { return s.g.metrics.rejected.Load() })},
-		{"openclaw_config_ok", gauge, "1 while the file is what the gateway runs on, or waits.", one(func(s *scrape) int64 { return one01(s.g.reloader.state().err == nil) })},
+		{"openclaw_config_ok", gauge, "1 while the file is what the gateway runs on, or waits.", one(func(s *scrape) int64 { return oneIf(s.g.reloader.state().err == nil) })},
 		{"openclaw_config_last_reload_timestamp_seconds", gauge, "When a change was taken last.", func(s *scrape) {
 			if at := s.g.metrics.reloaded.Load(); at != nil {
 				s.Seconds(*at)
@@ -157,7 +157,7 @@ func metricTable() []family {
 	}
 }
 
-func one01(yes bool) int64 {
+func oneIf(yes bool) int64 {
 	if yes {
 		return 1
 	}

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"openclaw/gateway/store"
 )
 
 const (
@@ -26,7 +28,7 @@ func inherit(pid, fds, names string) ([]net.Listener, error) {
 	}
 	n, err := strconv.Atoi(fds)
 	if err != nil || n < 0 || n > maxInherited {
-		return nil, fmt.Errorf("LISTEN_FDS is %q: must be a number up to %d", clip(fds, 16), maxInherited)
+		return nil, fmt.Errorf("LISTEN_FDS is %q: must be a number up to %d", store.Clip(fds, 16), maxInherited)
 	}
 	var out []net.Listener
 	for i := range n {

@@ -106,7 +106,7 @@ func (g *Gateway) deliver(method string, t *agent.Turn, asked store.DeliveryCont
 		return refuse("name the channel and the chat: nobody has written to this session from one")
 	}
 	if !g.channels.Has(d.Channel, d.AccountID) {
-		return refuse("unsupported channel: %s", clip(d.Channel, 64))
+		return refuse("unsupported channel: %s", store.Clip(d.Channel, 64))
 	}
 	done := make(chan error, 1)
 	t.Observe = func(e agent.Event) {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"openclaw/gateway/store"
 	"openclaw/reload/config"
 	"openclaw/wire"
 )
@@ -85,7 +86,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			refuse(http.StatusInternalServerError, "api_error", asWireQuiet(panicked).Message).write(w)
 		}
 	}()
-	defer g.contained(r.Method+" "+clip(r.URL.Path, 64), &panicked)
+	defer g.contained(r.Method+" "+store.Clip(r.URL.Path, 64), &panicked)
 	snap := g.snapshot()
 	setHeaders(w.Header())
 	if r.ContentLength != 0 { // net/http reads on where a refusal left a body unread

@@ -117,8 +117,8 @@ func (o *logOutput) mask(c *config.Config, more ...string) {
 			all = append(all, s)
 		}
 	}
-	o.masked = slices.Clone(all)                                           // newest first
-	slices.SortFunc(all, func(a, b string) int { return len(b) - len(a) }) // one may begin another
+	o.masked = slices.Clone(all)                                                 // newest first
+	slices.SortStableFunc(all, func(a, b string) int { return len(b) - len(a) }) // one may begin another
 	var masks []string
 	for _, s := range all {
 		if len(s) >= minSecret {

@@ -7,6 +7,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"openclaw/gateway/store"
 )
 
 const maxLogValue = 256 // bytes of a value in the log, stacks excepted
@@ -72,7 +74,7 @@ func secretKey(key string) bool {
 // bidirectional overrides and zero widths, and line and paragraph separators.
 func clean(s string, limit int) string {
 	if len(s) > limit {
-		s = clip(s, limit) + "…"
+		s = store.Clip(s, limit) + "…"
 	}
 	if strings.IndexFunc(s, hidden) < 0 && utf8.ValidString(s) {
 		return s
@@ -95,15 +97,4 @@ func clean(s string, limit int) string {
 
 func hidden(r rune) bool {
 	return r != '\n' && r != '\t' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
-}
-
-// clip cuts a text to at most n bytes, at a rune.
-func clip(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
 }

@@ -42,8 +42,8 @@ type methodOption func(*method)
 func inline(m *method) { m.inline = true }
 
 // rpc makes a row of a handler that answers once.
-func rpc[P, R any](name string, scope wire.Scope, doc string, h func(*Gateway, context.Context, *peer, *P) (R, error), opts ...methodOption) method {
-	m := staged(name, scope, doc, func(g *Gateway, ctx context.Context, p *peer, in *P, _ func(any)) (R, error) {
+func rpc[P, R any](name string, scope wire.Scope, doc string, h func(*Gateway, context.Context, *peer, P) (R, error), opts ...methodOption) method {
+	m := staged(name, scope, doc, func(g *Gateway, ctx context.Context, p *peer, in P, _ func(any)) (R, error) {
 		return h(g, ctx, p, in)
 	})
 	m.stages = false
@@ -55,14 +55,16 @@ func rpc[P, R any](name string, scope wire.Scope, doc string, h func(*Gateway, c
 
 // staged makes a row of a handler that acknowledges first: what it passes to
 // ack is sent at once, what it returns is the final answer, with the same id.
-// A nil interface without an error is no second answer.
-func staged[P, R any](name string, scope wire.Scope, doc string, h func(g *Gateway, ctx context.Context, p *peer, in *P, ack func(any)) (R, error)) method {
-	return method{name: name, scope: scope, doc: doc, stages: true, call: func(ctx context.Context, g *Gateway, p *peer, params wire.Raw, ack func(any)) (any, error) {
-		in := new(P)
-		if e := wire.DecodeParams(name, params, in); e != nil {
+// A nil interface without an error is no second answer. P is a pointer: all of
+// them share one body, which types of many shapes would not.
+func staged[P, R any](name string, scope wire.Scope, doc string, h func(g *Gateway, ctx context.Context, p *peer, in P, ack func(any)) (R, error)) method {
+	params := reflect.TypeFor[P]().Elem()
+	return method{name: name, scope: scope, doc: doc, stages: true, call: func(ctx context.Context, g *Gateway, p *peer, raw wire.Raw, ack func(any)) (any, error) {
+		in := reflect.New(params).Interface()
+		if e := wire.DecodeParams(name, raw, in); e != nil {
 			return nil, e
 		}
-		r, err := h(g, ctx, p, in, ack)
+		r, err := h(g, ctx, p, in.(P), ack)
 		if err != nil && reflect.ValueOf(&r).Elem().IsZero() {
 			return nil, err // no payload, which is not a payload of null
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"openclaw/gateway/channel"
+	"openclaw/gateway/store"
 	"openclaw/reload/config"
 	"openclaw/wire"
 )
@@ -66,7 +67,7 @@ func sendError(err error) error {
 // messageAction is send for newer clients.
 func (g *Gateway) messageAction(ctx context.Context, p *peer, in *wire.MessageAction) (*wire.SendResult, error) {
 	if in.Action != "send" {
-		return nil, wire.InvalidRequest("action %q is not served; send is", clip(in.Action, 64))
+		return nil, wire.InvalidRequest("action %q is not served; send is", store.Clip(in.Action, 64))
 	}
 	var a wire.MessageActionParams
 	if err := wire.DecodeLoose(in.Params, &a); err != nil {

@@ -214,7 +214,7 @@ func (g *Gateway) turnOf(message string, files []wire.Attachment, key, agentID, 
 	}
 	if agentID != "" {
 		if _, ok := g.cfg().Agent(agentID); !ok {
-			return agent.Turn{}, wire.InvalidRequest("invalid agent params: unknown agent id %q", clip(agentID, 64))
+			return agent.Turn{}, wire.InvalidRequest("invalid agent params: unknown agent id %q", store.Clip(agentID, 64))
 		}
 	}
 	return agent.Turn{RunID: runID, SessionKey: key, AgentID: agentID, Messages: []store.Message{m}}, nil
@@ -237,9 +237,9 @@ func attachment(f wire.Attachment) (store.Part, error) {
 		if err != nil || !utf8.Valid(raw) {
 			return store.Part{}, errors.New("content must be base64 of UTF-8 text")
 		}
-		return store.Part{Type: store.PartText, Text: "\n\n[" + clip(cmp.Or(f.FileName, "attachment"), 255) + "]\n" + string(raw)}, nil
+		return store.Part{Type: store.PartText, Text: "\n\n[" + store.Clip(cmp.Or(f.FileName, "attachment"), 255) + "]\n" + string(raw)}, nil
 	}
-	return store.Part{}, fmt.Errorf("type %q is not taken: send images or text", clip(mime, 64))
+	return store.Part{}, fmt.Errorf("type %q is not taken: send images or text", store.Clip(mime, 64))
 }
 
 // modelRef joins what a request says about its model.

@@ -50,7 +50,7 @@ func (g *Gateway) indexPath(agentID string) (string, error) {
 		agentID = list[0].ID
 	}
 	if _, ok := g.cfg().Agent(agentID); !ok {
-		return "", wire.InvalidRequest("unknown agent id %q", clip(agentID, 64))
+		return "", wire.InvalidRequest("unknown agent id %q", store.Clip(agentID, 64))
 	}
 	index, err := g.store.Sessions(agentID)
 	if err != nil {

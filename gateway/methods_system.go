@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -123,7 +124,7 @@ func (g *Gateway) status(ctx context.Context, p *peer, in *wire.StatusQuery) (*w
 		all.ByAgent = append(all.ByAgent, of)
 		all.Recent = append(all.Recent, of.Recent...)
 	}
-	slices.SortStableFunc(all.Recent, func(x, y wire.SessionStat) int { return cmp.Compare(y.UpdatedAt, x.UpdatedAt) })
+	sort.SliceStable(all.Recent, func(i, j int) bool { return all.Recent[i].UpdatedAt > all.Recent[j].UpdatedAt })
 	all.Recent = all.Recent[:min(len(all.Recent), recentSessions)]
 	return out, nil
 }

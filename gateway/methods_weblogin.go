@@ -1,11 +1,9 @@
 package gateway
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/base64"
-	"image/png"
 	"time"
 
 	"openclaw/gateway/channel"
@@ -134,9 +132,5 @@ func picture(text string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var b bytes.Buffer
-	if err := png.Encode(&b, code.Image(qrScale)); err != nil {
-		return "", err
-	}
-	return "data:image/png;base64," + base64.StdEncoding.EncodeToString(b.Bytes()), nil
+	return "data:image/png;base64," + base64.StdEncoding.EncodeToString(code.PNG(qrScale)), nil
 }

@@ -124,7 +124,7 @@ func (g *Gateway) address(t *agent.Turn, r *http.Request, model, kind, user stri
 		id = cfg.DefaultAgentID()
 	}
 	if _, ok := cfg.Agent(id); !ok {
-		return wire.InvalidRequest("Unknown agent '%s'.", clip(id, 64))
+		return wire.InvalidRequest("Unknown agent '%s'.", store.Clip(id, 64))
 	}
 	t.AgentID = id
 	switch key := r.Header.Get("x-openclaw-session-key"); {

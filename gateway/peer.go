@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"openclaw/gateway/store"
 	"openclaw/wire"
 )
 
@@ -177,7 +178,7 @@ func (p *peer) handle(msg []byte) {
 	case m == nil && req.Method == "connect":
 		p.fail(req.ID, wire.InvalidRequest("connect is only valid as the first request"))
 	case m == nil:
-		p.fail(req.ID, wire.InvalidRequest("unknown method: %s", clip(req.Method, 64)))
+		p.fail(req.ID, wire.InvalidRequest("unknown method: %s", store.Clip(req.Method, 64)))
 	case !p.scopes.Allow(m.scope):
 		p.fail(req.ID, p.dialect.denied(m.scope))
 	case m.inline:

@@ -1,8 +1,7 @@
 package gateway
 
 import (
-	"cmp"
-	"slices"
+	"sort"
 	"strconv"
 	"time"
 
@@ -100,6 +99,7 @@ func (l *presence) entries(now time.Time) []wire.Presence {
 		}
 		out = append(out, e)
 	}
-	slices.SortStableFunc(out[1:], func(a, b wire.Presence) int { return cmp.Compare(b.Ts, a.Ts) })
+	rest := out[1:]
+	sort.SliceStable(rest, func(i, j int) bool { return rest[i].Ts > rest[j].Ts })
 	return out[:min(len(out), maxPresence)]
 }

@@ -253,7 +253,7 @@ func (it *responseItem) into(c *conversation) error {
 	case "item_reference":
 		return errors.New("type: items are not kept by id: send them whole, or use previous_response_id")
 	}
-	return fmt.Errorf("type: unsupported item %q", clip(it.Type, 64))
+	return fmt.Errorf("type: unsupported item %q", store.Clip(it.Type, 64))
 }
 
 // part takes a part of any content. What stands elsewhere is not fetched.
@@ -274,13 +274,13 @@ func (p responsePart) part() (store.Part, error) {
 		case p.FileURL != "" || f.Content == "":
 			return store.Part{}, errors.New("input_file must hold its file_data: files are neither fetched nor kept")
 		case len(f.Content) > maxInputFile:
-			return store.Part{}, fmt.Errorf("file %q is larger than %d MiB of base64", clip(f.FileName, 64), maxInputFile>>20)
+			return store.Part{}, fmt.Errorf("file %q is larger than %d MiB of base64", store.Clip(f.FileName, 64), maxInputFile>>20)
 		}
 		made, err := attachment(f)
 		if err != nil {
-			err = fmt.Errorf("file %q: %w", clip(f.FileName, 64), err)
+			err = fmt.Errorf("file %q: %w", store.Clip(f.FileName, 64), err)
 		}
 		return made, err
 	}
-	return store.Part{}, fmt.Errorf("unsupported part %q: use input_text, input_image or input_file", clip(p.Type, 64))
+	return store.Part{}, fmt.Errorf("unsupported part %q: use input_text, input_image or input_file", store.Clip(p.Type, 64))
 }

@@ -171,7 +171,7 @@ func heardOf(m *channel.Inbound) store.Content {
 		text = "[forwarded] " + text
 	}
 	if q := m.Quote; q != "" {
-		text = "[in reply to: " + clip(q, 1000) + "]\n" + text
+		text = "[in reply to: " + store.Clip(q, 1000) + "]\n" + text
 	}
 	content := store.Text(text)
 	for _, f := range m.Files {

@@ -148,7 +148,7 @@ func (g *Gateway) toolsInvoke(w http.ResponseWriter, r *http.Request, who princi
 	list := set.List()
 	i := slices.IndexFunc(list, func(d tool.Definition) bool { return d.Name == in.Tool })
 	if i < 0 {
-		refused(http.StatusNotFound, "not_found", "Tool not available: "+clip(in.Tool, 64))
+		refused(http.StatusNotFound, "not_found", "Tool not available: "+store.Clip(in.Tool, 64))
 		return
 	}
 	args := withAction(in.Args, in.Action, list[i].Parameters)

@@ -58,11 +58,11 @@ func (a *Agents) List(q Query) (rows []Info, total int, err error) {
 		agent config.ResolvedAgent
 		index *store.Sessions
 	}
-	var all []row
+	var all []*row
 	err = a.indexes(q.AgentID, func(agent config.ResolvedAgent, index *store.Sessions) bool {
 		for _, e := range index.List() {
 			if q.selects(&e) {
-				all = append(all, row{Info{Key: e.Key, AgentID: agent.ID, Kind: keyKind(e.Key), Entry: e.Entry}, agent, index})
+				all = append(all, &row{Info{Key: e.Key, AgentID: agent.ID, Kind: keyKind(e.Key), Entry: e.Entry}, agent, index})
 			}
 		}
 		return true
@@ -70,7 +70,7 @@ func (a *Agents) List(q Query) (rows []Info, total int, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	slices.SortFunc(all, func(x, y row) int {
+	slices.SortFunc(all, func(x, y *row) int {
 		return cmp.Or(cmp.Compare(y.UpdatedAt, x.UpdatedAt), strings.Compare(x.Key, y.Key))
 	})
 	total = len(all)

@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -82,12 +83,11 @@ func (a *Agents) Usage(ctx context.Context, days int) (UsageReport, error) {
 	if err = cmp.Or(err, broken); err != nil {
 		return u, err
 	}
-	for _, d := range sums {
+	for _, d := range slices.SortedFunc(maps.Values(sums), func(x, y *DayUsage) int {
+		return cmp.Or(strings.Compare(x.Date, y.Date), strings.Compare(x.AgentID, y.AgentID))
+	}) {
 		u.Days = append(u.Days, *d)
 	}
-	slices.SortFunc(u.Days, func(x, y DayUsage) int {
-		return cmp.Or(strings.Compare(x.Date, y.Date), strings.Compare(x.AgentID, y.AgentID))
-	})
 	a.usage, a.usageDays = u, days
 	return u, nil
 }

@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -286,5 +285,3 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 		}
 	}
 }
-
-func clipText(s string, limit int) string { return strings.ToValidUTF8(s[:min(len(s), limit)], "") }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"openclaw/gateway/store"
 )
 
 // What the two sides say to each other, and what the gateway makes of it.
@@ -31,6 +33,8 @@ type gatewayLine struct {
 	Message  string      `json:"message,omitempty"`
 	Emoji    string      `json:"emoji,omitempty"`
 	Seq      int64       `json:"seq,omitempty"`
+
+	raw []byte // once it was encoded
 }
 
 // childLine is what a child says.
@@ -58,9 +62,7 @@ type childLine struct {
 	Media        []childFile `json:"media"`
 	MessageID    string      `json:"messageId"`
 	Message      string      `json:"message"`
-	Level        string      `json:"level"`
 	RetryAfterMs int64       `json:"retryAfterMs"`
-	RetryInMs    int64       `json:"retryInMs"`
 	Begun        bool        `json:"begun"` // with failed: part of it may have arrived
 }
 
@@ -95,7 +97,7 @@ func (p *process) take(ctx context.Context, a *Account, l *childLine) error {
 	case "state":
 		return p.state(a, l)
 	case "qr":
-		a.State(StateNotLinked, clipText(l.Text, 4096))
+		a.State(StateNotLinked, store.Clip(l.Text, 4096))
 	case "inbound":
 		return p.inbound(ctx, a, l, nil)
 	case "media":

@@ -23,13 +23,17 @@ func newOutbox() *outbox {
 	return &outbox{some: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 }
 
-// encode is a line with its end.
+// encode is a line with its end. It is made once: whoever is to say a long one
+// does so before the lock is held.
 func (l *gatewayLine) encode() []byte {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	enc.Encode(l) // which strings, numbers and booleans do not let fail
-	return b.Bytes()
+	if l.raw == nil {
+		var b bytes.Buffer
+		enc := json.NewEncoder(&b)
+		enc.SetEscapeHTML(false)
+		enc.Encode(l) // which strings, numbers and booleans do not let fail
+		l.raw = b.Bytes()
+	}
+	return l.raw
 }
 
 // put adds a line, unless the child is gone, too much waits or the line is too long.

@@ -2,7 +2,6 @@ package channel
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -269,6 +268,3 @@ func (t *telegram) React(ctx context.Context, m Inbound, emoji string) {
 		"chat_id": m.Chat, "message_id": json.Number(m.Message), "reaction": []any{map[string]string{"type": "emoji", "emoji": emoji}},
 	}, nil)
 }
-
-// sizeText is a size for people.
-func sizeText(n int64) string { return fmt.Sprintf("%d KB", max(1, cmp.Or(n, 1)/1024)) }

@@ -166,7 +166,7 @@ func (t *telegram) fetch(ctx context.Context, in *Inbound, m *tgMessage) {
 			}
 		}
 		if why != "" {
-			in.Text = strings.TrimSpace(fmt.Sprintf("%s\n\n[%s, %s, %s was not fetched: %s]", in.Text, name, plain(f.MIME, 64), sizeText(f.Size), why))
+			in.Text = strings.TrimSpace(fmt.Sprintf("%s\n\n[%s, %s, %d KB was not fetched: %s]", in.Text, name, plain(f.MIME, 64), max(1, f.Size/1024), why))
 			continue
 		}
 		in.Files = append(in.Files, File{Name: name, MIME: f.MIME, Data: data})

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -43,7 +44,10 @@ func PortName(port int) string { return "openclaw:" + strconv.Itoa(port) }
 // address, in the order of ports.
 func Holders(first, last int) ([]Holder, error) {
 	hs, err := findHolders(first, last)
-	slices.SortFunc(hs, func(a, b Holder) int { return cmp.Or(a.Port-b.Port, a.PID-b.PID, a.UID-b.UID) })
+	sort.SliceStable(hs, func(i, j int) bool {
+		a, b := &hs[i], &hs[j]
+		return cmp.Or(a.Port-b.Port, a.PID-b.PID, a.UID-b.UID) < 0
+	})
 	return slices.Compact(hs), err
 }
 

@@ -4,8 +4,6 @@ package qr
 
 import (
 	"fmt"
-	"image"
-	"image/color"
 	"strings"
 )
 
@@ -355,20 +353,6 @@ func (c *Code) penalty() (p int) {
 }
 
 const quiet = 4 // modules around a code
-
-// Image is the code with its quiet zone, each module scale pixels wide.
-func (c *Code) Image(scale int) image.Image {
-	side := (c.Size + 2*quiet) * scale
-	img := image.NewPaletted(image.Rect(0, 0, side, side), color.Palette{color.White, color.Black})
-	for y := range side {
-		for x := range side {
-			if c.Dark(x/scale-quiet, y/scale-quiet) {
-				img.SetColorIndex(x, y, 1)
-			}
-		}
-	}
-	return img
-}
 
 // Lines draw the code, with half of its quiet zone, for a terminal: two modules
 // in a character, light ones as full blocks. On a dark ground that looks as

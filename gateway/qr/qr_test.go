@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"image"
 	"image/png"
 	"strconv"
 	"strings"
@@ -99,13 +100,12 @@ func TestForms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var b bytes.Buffer
-	if err := png.Encode(&b, c.Image(4)); err != nil {
-		t.Fatal(err)
-	}
-	img, err := png.Decode(&b)
+	img, err := png.Decode(bytes.NewReader(c.PNG(4)))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if side := (c.Size + 2*quiet) * 4; img.Bounds() != image.Rect(0, 0, side, side) {
+		t.Error(img.Bounds())
 	}
 	lines := c.Lines()
 	for y := -2; y < c.Size+2; y++ {

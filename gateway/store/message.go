@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"encoding/json"
+	"unicode/utf8"
 )
 
 // Roles of a Message.
@@ -69,6 +70,17 @@ func (c Content) String() string {
 		}
 	}
 	return string(b)
+}
+
+// Clip returns at most n bytes of s, whole characters.
+func Clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
 }
 
 // Part is one piece of a message. Which fields count depends on Type.

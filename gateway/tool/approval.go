@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -144,10 +145,11 @@ func (t *Tools) Pending() []Approval {
 	as.mu.Lock()
 	defer as.mu.Unlock()
 	out := []Approval{}
-	for _, p := range as.pending {
+	for _, p := range slices.SortedFunc(maps.Values(as.pending), func(a, b *pending) int {
+		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID))
+	}) {
 		out = append(out, p.Approval)
 	}
-	slices.SortFunc(out, func(a, b Approval) int { return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID)) })
 	return out
 }
 

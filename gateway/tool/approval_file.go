@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"openclaw/gateway/store"
 )
 
 // ApprovalsName is the file, in the state directory, of what was approved for always.
@@ -111,7 +113,7 @@ func (t *Tools) SetApprovals(text json.RawMessage, base string) error {
 		for _, e := range a.Allowlist {
 			kept := old.Agents[agent] != nil && slices.ContainsFunc(old.Agents[agent].Allowlist, func(o AlwaysApproved) bool { return o.Pattern == e.Pattern })
 			if sum, ok := strings.CutPrefix(e.Pattern, exact); !kept && (!ok || len(sum) != 2*sha256.Size) {
-				return fmt.Errorf("%w: agents.%s: %q is no exact approval; programs to allow by path belong into tools.exec.allow", ErrBadApproval, agent, clip(e.Pattern, 128))
+				return fmt.Errorf("%w: agents.%s: %q is no exact approval; programs to allow by path belong into tools.exec.allow", ErrBadApproval, agent, store.Clip(e.Pattern, 128))
 			}
 		}
 	}
@@ -156,7 +158,7 @@ func (t *Tools) remember(r *ApprovalRequest) error {
 	}
 	a.Allowlist = append(a.Allowlist, AlwaysApproved{
 		ID: r.Hash[:16], Pattern: exact + r.Hash, Source: AllowAlways,
-		LastUsedAt: time.Now().UnixMilli(), LastUsedCommand: clip(r.Command, 512), LastResolvedPath: r.ResolvedPath,
+		LastUsedAt: time.Now().UnixMilli(), LastUsedCommand: store.Clip(r.Command, 512), LastResolvedPath: r.ResolvedPath,
 	})
 	a.Allowlist = a.Allowlist[max(0, len(a.Allowlist)-maxAlways):]
 	return t.writeApprovals(f)

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"openclaw/gateway/store"
 	"openclaw/reload/config"
 )
 
@@ -166,7 +167,7 @@ func (d *decoder) unknown(path, name string, t reflect.Type) {
 	} else if near := config.Nearest(name, names); near != "" {
 		hint = "did you mean " + near + "?"
 	}
-	d.problem(path+"."+strconv.Quote(clip(name, 64)), "unknown argument (%s)", hint)
+	d.problem(path+"."+strconv.Quote(store.Clip(name, 64)), "unknown argument (%s)", hint)
 }
 
 func (d *decoder) value(path string, n *config.Node, v reflect.Value, tag reflect.StructTag) {

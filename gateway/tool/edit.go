@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"openclaw/gateway/store"
 )
 
 type editArgs struct {
@@ -133,7 +135,7 @@ func nearest(file, old string) string {
 	var b strings.Builder
 	b.WriteString("; most like it is\n")
 	for i := place; i < min(place+min(len(want), nearLines), len(lines)); i++ {
-		fmt.Fprintf(&b, "%d: %s\n", i+1, clip(strings.TrimSuffix(lines[i], "\r"), 500))
+		fmt.Fprintf(&b, "%d: %s\n", i+1, store.Clip(strings.TrimSuffix(lines[i], "\r"), 500))
 	}
 	if strings.Join(plain[place:min(place+len(want), len(plain))], "\n") == strings.Join(want, "\n") {
 		b.WriteString("which differs in white space only")

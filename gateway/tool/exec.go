@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"openclaw/gateway/store"
 	"openclaw/gateway/tool/sandbox"
 	"openclaw/reload/config"
 )
@@ -89,7 +90,7 @@ func (e *environment) read(c *call, n *config.Node) error {
 	for _, m := range n.Members {
 		switch v := m.Value; {
 		case !slices.Contains(allowed, m.Key) || config.LoaderVariable(m.Key) || !config.IsVariable(m.Key):
-			return fmt.Errorf("%s cannot be set; the operator allows %s", Quote(clip(m.Key, 64)), cmp.Or(strings.Join(allowed, ", "), "none"))
+			return fmt.Errorf("%s cannot be set; the operator allows %s", Quote(store.Clip(m.Key, 64)), cmp.Or(strings.Join(allowed, ", "), "none"))
 		case v.Kind != config.String || len(v.Str) > maxCommand/4 || strings.ContainsRune(v.Str, 0):
 			return fmt.Errorf("%s must be a text of at most %d bytes without NUL", m.Key, maxCommand/4)
 		}
@@ -258,7 +259,7 @@ func findProgram(name, dir string) (string, error) {
 			return "", fmt.Errorf("%s cannot be executed", Quote(path))
 		}
 	}
-	return "", fmt.Errorf("there is no program %s (PATH is %s)", Quote(clip(name, 256)), fixedPath)
+	return "", fmt.Errorf("there is no program %s (PATH is %s)", Quote(store.Clip(name, 256)), fixedPath)
 }
 
 // zone is the host's time zone in the form of TZ.

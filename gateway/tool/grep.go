@@ -167,7 +167,7 @@ func (s *search) file(p Path) {
 		}
 		if line = bytes.TrimRight(line, "\r\n"); s.re.Match(line) {
 			s.matches++
-			fmt.Fprintf(&s.out, "%s:%d: %s\n", shown(p.String()), number, clip(string(line), grepColumn))
+			fmt.Fprintf(&s.out, "%s:%d: %s\n", shown(p.String()), number, store.Clip(string(line), grepColumn))
 		}
 	}
 }

@@ -381,7 +381,7 @@ func processTool(ctx context.Context, c *call, a *processArgs) (Result, error) {
 		state
 		SessionID string `json:"sessionId"`
 		Name      string `json:"name"`
-	}{s, p.id, clip(p.shown, 80)})
+	}{s, p.id, store.Clip(p.shown, 80)})
 	return res, nil
 }
 
@@ -463,7 +463,7 @@ func listPrograms(mine []*program) Result {
 	for _, p := range mine {
 		s := p.status()
 		p.mu.Lock()
-		i := info{state: s, SessionID: p.id, PID: p.pid, StartedAt: p.started.UnixMilli(), Cwd: p.dir, Command: clip(p.shown, 512), Truncated: p.cut > 0}
+		i := info{state: s, SessionID: p.id, PID: p.pid, StartedAt: p.started.UnixMilli(), Cwd: p.dir, Command: store.Clip(p.shown, 512), Truncated: p.cut > 0}
 		ran := time.Since(p.started)
 		if !p.ended.IsZero() {
 			ran, i.EndedAt = p.ended.Sub(p.started), p.ended.UnixMilli()

@@ -115,7 +115,7 @@ func (c *call) session(key string) (SessionInfo, error) {
 	case err == nil && canonical == c.SessionKey && canonical != "": // nothing was said in it yet
 		return SessionInfo{Key: canonical, AgentID: c.Agent.ID, Model: c.Agent.Primary}, nil
 	}
-	return SessionInfo{}, fmt.Errorf("there is no session %q in sight", clip(cmp.Or(key, canonical), 256))
+	return SessionInfo{}, fmt.Errorf("there is no session %q in sight", store.Clip(cmp.Or(key, canonical), 256))
 }
 
 type sessionsListArgs struct {
@@ -181,7 +181,7 @@ func shorten(m store.Message) store.Message {
 	for _, p := range m.Content {
 		switch p.Type {
 		case store.PartText:
-			out.Content = append(out.Content, store.Part{Type: p.Type, Text: clip(p.Text, historyText)})
+			out.Content = append(out.Content, store.Part{Type: p.Type, Text: store.Clip(p.Text, historyText)})
 		case store.PartToolCall:
 			p.Arguments = nil
 			out.Content = append(out.Content, p)

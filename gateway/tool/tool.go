@@ -20,7 +20,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
-	"unicode/utf8"
 
 	"openclaw/gateway/store"
 	"openclaw/gateway/tool/fetch"
@@ -195,7 +194,7 @@ func (s *Set) Call(ctx context.Context, id, name string, args json.RawMessage, u
 	t := s.tools
 	r := s.find(name)
 	if r == nil {
-		msg := fmt.Sprintf("there is no tool %q here", clip(name, 64))
+		msg := fmt.Sprintf("there is no tool %q here", store.Clip(name, 64))
 		if near := config.Nearest(name, s.Names()); near != "" {
 			msg += " (did you mean " + near + "?)"
 		}
@@ -233,14 +232,14 @@ func (s *Set) Call(ctx context.Context, id, name string, args json.RawMessage, u
 func (s *Set) Check(name string, args json.RawMessage) error {
 	r := s.find(name)
 	if r == nil {
-		return fmt.Errorf("there is no tool %q here", clip(name, 64))
+		return fmt.Errorf("there is no tool %q here", store.Clip(name, 64))
 	}
 	return r.check(&call{s.tools, s.scope, s, "", nil}, args)
 }
 
 // failed is the result of a call that failed.
 func failed(err error) Result {
-	return Result{Content: store.Text(clip(err.Error(), 16<<10)), IsError: true}
+	return Result{Content: store.Text(store.Clip(err.Error(), 16<<10)), IsError: true}
 }
 
 // text is a result of one text.
@@ -257,22 +256,11 @@ func bound(c store.Content) {
 			continue
 		}
 		if len(p.Text) > room {
-			kept := clip(p.Text, room)
+			kept := store.Clip(p.Text, room)
 			p.Text = fmt.Sprintf("%s\n[%d of %d bytes are left out]", kept, len(p.Text)-len(kept), len(p.Text))
 			room = 0
 			continue
 		}
 		room -= len(p.Text)
 	}
-}
-
-// clip returns at most n bytes of s, whole characters.
-func clip(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
 }

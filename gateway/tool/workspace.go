@@ -10,6 +10,8 @@ import (
 	"path"
 	"path/filepath"
 	"syscall"
+
+	"openclaw/gateway/store"
 )
 
 // workspace is the one door to files. It walks by descriptor (os.Root), so
@@ -221,7 +223,7 @@ func replaceable(parent *os.Root, base string, was fs.FileInfo) (fs.FileMode, er
 		return 0, err
 	case fi.Mode()&fs.ModeSymlink != 0:
 		target, _ := parent.Readlink(base)
-		return 0, fmt.Errorf("is a symbolic link to %s; write that file instead", clip(target, 256))
+		return 0, fmt.Errorf("is a symbolic link to %s; write that file instead", store.Clip(target, 256))
 	case fi.IsDir():
 		return 0, errDirectory
 	case was != nil && !(os.SameFile(fi, was) && fi.Size() == was.Size() && fi.ModTime().Equal(was.ModTime())):

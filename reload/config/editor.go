@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"sort"
 	"strings"
 )
 
@@ -203,11 +204,9 @@ func (e *editor) result() ([]byte, error) {
 // sortEdits puts edits into the text's order; what is inserted at one place
 // stays in the order given, before what is cut there.
 func sortEdits(edits []edit) []edit {
-	slices.SortStableFunc(edits, func(a, b edit) int {
-		if a.start != b.start {
-			return a.start - b.start
-		}
-		return a.end - b.end
+	sort.SliceStable(edits, func(i, j int) bool {
+		a, b := &edits[i], &edits[j]
+		return a.start < b.start || a.start == b.start && a.end < b.end
 	})
 	return edits
 }

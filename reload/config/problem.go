@@ -1,8 +1,7 @@
 package config
 
 import (
-	"cmp"
-	"slices"
+	"sort"
 	"strconv"
 	"strings"
 )
@@ -59,11 +58,12 @@ func (ps Problems) Brief() string {
 
 // sorted puts what has no line last.
 func (ps Problems) sorted() Problems {
-	slices.SortStableFunc(ps, func(a, b Problem) int {
-		if (a.Line == 0) != (b.Line == 0) {
-			return b.Line - a.Line
+	sort.SliceStable(ps, func(i, j int) bool {
+		a, b := &ps[i], &ps[j]
+		if a.Line == b.Line {
+			return a.Column < b.Column
 		}
-		return cmp.Or(a.Line-b.Line, a.Column-b.Column)
+		return b.Line == 0 || a.Line != 0 && a.Line < b.Line
 	})
 	return ps
 }

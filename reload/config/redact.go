@@ -35,8 +35,7 @@ func Redact(raw []byte, root *Node) []byte {
 			r.cut(c.start, c.end, open+" "+RedactedPlaceholder+end)
 		}
 	}
-	slices.SortFunc(r.edits, func(a, b edit) int { return a.start - b.start })
-	return splice(raw, r.edits)
+	return splice(raw, sortEdits(r.edits))
 }
 
 type edit struct {

@@ -34,6 +34,11 @@ const testToken = "q8RrZ2vX5mWc7KpT4nYb9LdG3hJs6FaE"
 // patience bounds every wait for another process.
 const patience = 30 * time.Second
 
+// prompt bounds what is to happen at once: far above what it takes, for a machine
+// that is slow and has more to do, and below what it would take by a timeout, of
+// which the shortest are ten seconds.
+const prompt = 8 * time.Second
+
 // house is where one gateway lives: its own HOME, configuration, state, port.
 type house struct {
 	t      *testing.T

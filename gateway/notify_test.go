@@ -84,7 +84,7 @@ func (l *listener) until(text string) string {
 // but that to be named, no word that all is well, and that word once it goes on.
 func TestWatchdog(t *testing.T) {
 	t.Parallel()
-	const wait = 2 * time.Second
+	const wait = 4 * time.Second      // a quarter of it is what a thing that is well has to answer in
 	blocked := make(chan struct{}, 1) // holds a token while reads of the file wait
 	asked := make(chan struct{}, 1)   // the same for the agents
 	for name, block := range map[string]func(r *running) (release func()){

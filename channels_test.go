@@ -33,12 +33,12 @@ type botAPI struct {
 	reacted []string // chats, and what was set at a message there
 	edited  []string // texts that took the place of others
 	webhook string
-	secret  string // that goes with it
-	wake    chan struct{}
+	secret  string        // that goes with it
+	wake    chan struct{} // closed by the next update: for all polls, also those of who is gone
 }
 
 func newBotAPI(t *testing.T) *botAPI {
-	b := &botAPI{token: botToken, updates: map[int64]string{}, sent: map[string]int{}, to: map[string]int{}, closed: map[string]bool{}, wake: make(chan struct{}, 1), next: 1}
+	b := &botAPI{token: botToken, updates: map[int64]string{}, sent: map[string]int{}, to: map[string]int{}, closed: map[string]bool{}, wake: make(chan struct{}), next: 1}
 	srv := httptest.NewServer(b)
 	t.Cleanup(func() {
 		srv.CloseClientConnections()
@@ -59,11 +59,9 @@ func (b *botAPI) push(update string) {
 	b.mu.Lock()
 	b.updates[b.next] = fmt.Sprintf(`{"update_id":%d,%s}`, b.next, update)
 	b.next++
+	close(b.wake)
+	b.wake = make(chan struct{})
 	b.mu.Unlock()
-	select {
-	case b.wake <- struct{}{}:
-	default:
-	}
 }
 
 // refuse closes a chat.
@@ -111,13 +109,14 @@ func (b *botAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 					batch = append(batch, u)
 				}
 			}
+			wake := b.wake
 			b.mu.Unlock()
 			if batch != nil || in.Timeout == 0 {
 				io.WriteString(w, `{"ok":true,"result":[`+strings.Join(batch, ",")+`]}`)
 				return
 			}
 			select {
-			case <-b.wake:
+			case <-wake:
 			case <-r.Context().Done():
 				return
 			}
@@ -392,6 +391,7 @@ func TestTelegramStop(t *testing.T) {
 	b := newBotAPI(t)
 	h := newHouse(t, telegramTo(b, p, object{"streaming": "off"}))
 	h.start()
+	f := h.openFrames(nil)
 	answered := func(text string) func() bool {
 		return func() bool {
 			b.mu.Lock()
@@ -405,7 +405,7 @@ func TestTelegramStop(t *testing.T) {
 		}
 	}
 	b.say(7, "long task")
-	h.eventually("the turn runs", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return len(p.bodies) == 1 })
+	f.until(`"agent"`, `"text":"so far"`) // it has come as far as the gateway
 	b.say(7, "/stop")
 	h.eventually("the answer to /stop", answered("Stopped 1."))
 	h.eventually("the answer so far", answered("so far\n\n[stopped]"))

@@ -32,7 +32,12 @@ import (
 const testToken = "q8RrZ2vX5mWc7KpT4nYb9LdG3hJs6FaE"
 
 // patience bounds every wait for another process.
-const patience = 30 * time.Second
+const patience = time.Minute
+
+// prompt bounds what is to happen at once: far above what it takes, for a machine
+// that is slow and has more to do, and below what it would take by a timeout, of
+// which the shortest are ten seconds.
+const prompt = 8 * time.Second
 
 // house is where one gateway lives: its own HOME, configuration, state, port.
 type house struct {
@@ -55,7 +60,7 @@ type house struct {
 // newHouse makes one whose configuration is the given sections joined with
 // what every one needs.
 func newHouse(t *testing.T, sections map[string]any) *house {
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	if rounds := os.Getenv(crashRounds); rounds != "" {
 		ctx, cancel = context.WithTimeout(t.Context(), 30*time.Minute)
 	}

@@ -133,10 +133,14 @@ func TestSupervisorProtocol(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.write([]byte("{ nonsense"))
+	if err := replace(h.config, "{ nonsense"); err != nil {
+		t.Fatal(err)
+	}
 	s.reloaded()
 	s.until("; the configuration file was rejected")
-	h.write(append(raw, '\n'))
+	if err := replace(h.config, string(raw)+"\n"); err != nil {
+		t.Fatal(err)
+	}
 	s.reloaded()
 	for strings.Contains(s.until(port), "rejected") {
 	}

@@ -314,7 +314,7 @@ func bot(root string) config.ChannelAccount {
 // until waits for something that happens on its own.
 func (r *rig) until(what string, ok func() bool) {
 	r.t.Helper()
-	patience := cmp.Or(r.patience, 20*time.Second)
+	patience := cmp.Or(r.patience, time.Minute) // a program that closes its stdin is found out by the first ping, after fifteen seconds
 	for end := time.Now().Add(patience); !ok(); {
 		if time.Now().After(end) {
 			r.t.Fatalf("%s: not seen; status %+v\n%s", what, r.set.Status(), r.logs)

@@ -41,12 +41,12 @@ type methodOption func(*method)
 // the connection's reader, which spares the hand-over to another goroutine.
 func inline(m *method) { m.inline = true }
 
-// rpc makes a row of a handler that answers once.
+// rpc makes a row of a handler that answers once. P is a pointer: all pointers
+// share one body, as structs would not.
 func rpc[P, R any](name string, scope wire.Scope, doc string, h func(*Gateway, context.Context, *peer, P) (R, error), opts ...methodOption) method {
-	m := staged(name, scope, doc, func(g *Gateway, ctx context.Context, p *peer, in P, _ func(any)) (R, error) {
-		return h(g, ctx, p, in)
+	m := newMethod(name, scope, doc, reflect.TypeFor[P](), func(ctx context.Context, g *Gateway, p *peer, in any, _ func(any)) (any, error) {
+		return h(g, ctx, p, in.(P))
 	})
-	m.stages = false
 	for _, o := range opts {
 		o(&m)
 	}
@@ -55,17 +55,24 @@ func rpc[P, R any](name string, scope wire.Scope, doc string, h func(*Gateway, c
 
 // staged makes a row of a handler that acknowledges first: what it passes to
 // ack is sent at once, what it returns is the final answer, with the same id.
-// A nil interface without an error is no second answer. P is a pointer: all of
-// them share one body, which types of many shapes would not.
+// A nil interface without an error is no second answer.
 func staged[P, R any](name string, scope wire.Scope, doc string, h func(g *Gateway, ctx context.Context, p *peer, in P, ack func(any)) (R, error)) method {
-	params := reflect.TypeFor[P]().Elem()
-	return method{name: name, scope: scope, doc: doc, stages: true, call: func(ctx context.Context, g *Gateway, p *peer, raw wire.Raw, ack func(any)) (any, error) {
-		in := reflect.New(params).Interface()
+	m := newMethod(name, scope, doc, reflect.TypeFor[P](), func(ctx context.Context, g *Gateway, p *peer, in any, ack func(any)) (any, error) {
+		return h(g, ctx, p, in.(P), ack)
+	})
+	m.stages = true
+	return m
+}
+
+// newMethod makes a row of a handler of params of a type, which is a pointer.
+func newMethod(name string, scope wire.Scope, doc string, params reflect.Type, h func(ctx context.Context, g *Gateway, p *peer, in any, ack func(any)) (any, error)) method {
+	return method{name: name, scope: scope, doc: doc, call: func(ctx context.Context, g *Gateway, p *peer, raw wire.Raw, ack func(any)) (any, error) {
+		in := reflect.New(params.Elem()).Interface()
 		if e := wire.DecodeParams(name, raw, in); e != nil {
 			return nil, e
 		}
-		r, err := h(g, ctx, p, in.(P), ack)
-		if err != nil && reflect.ValueOf(&r).Elem().IsZero() {
+		r, err := h(ctx, g, p, in, ack)
+		if err != nil && r != nil && reflect.ValueOf(r).IsZero() {
 			return nil, err // no payload, which is not a payload of null
 		}
 		return r, err

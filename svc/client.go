@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -395,7 +396,7 @@ func (l *link) wait(ctx context.Context, method string, most time.Duration, do f
 
 // query connects, asks one question, and prints the answer: as it is with
 // --json, else by show.
-func query[T any](ctx context.Context, e *Env, a *Args, method string, params any, show func(*link, *T) error) error {
+func query[T any](ctx context.Context, e *Env, a *Args, method string, params any, show func(*link, T) error) error {
 	l, err := dial(ctx, e, a, nil)
 	if err != nil {
 		return err
@@ -404,9 +405,10 @@ func query[T any](ctx context.Context, e *Env, a *Args, method string, params an
 	return answer(ctx, e, l, method, params, show)
 }
 
-// answer is query over a connection that is there.
-func answer[T any](ctx context.Context, e *Env, l *link, method string, params any, show func(*link, *T) error) error {
-	v := new(T)
+// answer is query over a connection that is there. T is a pointer: all pointers
+// share one body, as structs would not.
+func answer[T any](ctx context.Context, e *Env, l *link, method string, params any, show func(*link, T) error) error {
+	v := reflect.New(reflect.TypeFor[T]().Elem()).Interface().(T)
 	raw, err := l.ask(ctx, method, params, v)
 	switch {
 	case err != nil:

@@ -8,7 +8,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"unicode"
 	"unicode/utf8"
 
@@ -174,23 +173,24 @@ func (e *Env) printf(format string, a ...any) error {
 
 // table writes rows in aligned columns under a heading.
 func (e *Env) table(heading []string, rows [][]string) error {
-	var b bytes.Buffer
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	for _, row := range append([][]string{heading}, rows...) {
+	rows = append([][]string{heading}, rows...)
+	wide := make([]int, len(heading))
+	for _, row := range rows {
 		for i := range row {
 			row[i] = oneLine(row[i])
+			wide[i] = max(wide[i], utf8.RuneCountInString(row[i]))
 		}
-		fmt.Fprintln(w, strings.Join(row, "\t"))
 	}
-	w.Flush()
-	for i, line := range strings.SplitAfter(b.String(), "\n") {
-		line = strings.TrimRight(line, " \n")
-		if i == 0 {
+	for n, row := range rows {
+		line := ""
+		for i, cell := range row {
+			line += cell + strings.Repeat(" ", wide[i]+2-utf8.RuneCountInString(cell))
+		}
+		line = strings.TrimRight(line, " ")
+		if n == 0 {
 			line = e.paint(e.OutTTY, bold, line)
 		}
-		if line != "" {
-			fmt.Fprintln(e.Stdout, line)
-		}
+		fmt.Fprintln(e.Stdout, line)
 	}
 	return nil
 }

@@ -92,7 +92,7 @@ func (j *job) namedFiles() (files []string, err error) {
 // binder is a hash of values that cannot be confused with each other.
 type binder struct{ hash.Hash }
 
-func (b *binder) number(n uint64) { binary.Write(b, binary.BigEndian, n) }
+func (b *binder) number(n uint64) { b.Write(binary.BigEndian.AppendUint64(nil, n)) }
 func (b *binder) text(s string)   { b.number(uint64(len(s))); io.WriteString(b, s) }
 func (b *binder) texts(list []string) {
 	b.number(uint64(len(list)))

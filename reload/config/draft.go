@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -158,8 +159,8 @@ func added(had, has Problems) (added Problems) {
 // untold is the number of problems that the last one stands for.
 func untold(ps Problems) (n int) {
 	for _, p := range ps {
-		if p.Path == "" && p.Line == 0 {
-			fmt.Sscanf(p.Msg, "and %d more", &n)
+		if number, ok := strings.CutPrefix(p.Msg, "and "); ok && p.Path == "" && p.Line == 0 {
+			n, _ = strconv.Atoi(strings.TrimSuffix(number, " more"))
 		}
 	}
 	return n

@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -268,11 +267,7 @@ func (c client) timespecs(addr uint64) (ts [2]unix.Timespec, err error) {
 	if addr == 0 {
 		return [2]unix.Timespec{{Nsec: unix.UTIME_NOW}, {Nsec: unix.UTIME_NOW}}, nil
 	}
-	var b [32]byte
-	if err := c.memory(addr, b[:]); err != nil {
-		return ts, err
-	}
-	_, err = binary.Decode(b[:], binary.NativeEndian, &ts)
+	err = c.memory(addr, bytesOf(&ts))
 	return ts, err
 }
 

@@ -33,6 +33,11 @@ func (p *pins) list(ss []string) uintptr {
 	return pin(p, &a[0])
 }
 
+// bytesOf is the memory of two times, which are as the kernel has them.
+func bytesOf(ts *[2]unix.Timespec) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(ts)), unsafe.Sizeof(*ts))
+}
+
 // A call is one system call that the child makes between fork and exec.
 type call struct {
 	what string // for the error

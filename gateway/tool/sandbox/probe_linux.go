@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -152,10 +153,14 @@ func probe(ctx context.Context) (breaches map[int]bool, orphan int, err error) {
 	}
 	breaches = map[int]bool{}
 	for line := range strings.Lines(out.String()) {
-		var n int
-		if _, err := fmt.Sscanf(line, "breach %d\n", &n); err == nil {
+		what, number, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		n, err := strconv.Atoi(number)
+		switch {
+		case err == nil && what == "breach":
 			breaches[n] = true
-		} else if _, err := fmt.Sscanf(line, "orphan %d\n", &orphan); err != nil {
+		case err == nil && what == "orphan":
+			orphan = n
+		default:
 			return nil, 0, fmt.Errorf("the probe said %q", line)
 		}
 	}

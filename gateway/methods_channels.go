@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -43,11 +44,15 @@ func (g *Gateway) send(ctx context.Context, p *peer, in *wire.Send) (*wire.SendR
 	v, err, _ := g.idem.do(p.grant.who, "send", in.IdempotencyKey, raw, func() (any, error) {
 		ctx, cancel := context.WithTimeoutCause(g.ctx, sendWait, context.DeadlineExceeded)
 		defer cancel()
-		sent, err := g.channels.Send(ctx, name, in.AccountID, out)
+		a, err := g.channels.Account(name, in.AccountID)
 		if err != nil {
 			return nil, sendError(err)
 		}
-		return &wire.SendResult{RunID: in.IdempotencyKey, MessageID: sent.MessageID, Channel: name, AccountID: cmp.Or(in.AccountID, config.DefaultAccount), To: in.To}, nil
+		sent, err := g.channels.Send(ctx, name, a.ID(), out)
+		if err != nil {
+			return nil, sendError(err)
+		}
+		return &wire.SendResult{RunID: in.IdempotencyKey, MessageID: sent.MessageID, Channel: name, AccountID: a.ID(), To: in.To}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -55,12 +60,15 @@ func (g *Gateway) send(ctx context.Context, p *peer, in *wire.Send) (*wire.SendR
 	return v.(*wire.SendResult), nil
 }
 
-// sendError tells a client why a message did not go out, or that nobody knows.
+// sendError tells a client why a message did not go out, or that nobody knows:
+// what was queued is not to be asked for again.
 func sendError(err error) error {
 	if e := knownError(err); e != nil && e.Code != wire.CodeAgentTimeout {
 		return e
 	}
-	return wire.Unavailable("%s", err)
+	e := wire.Unavailable("%s", err)
+	e.Retryable = !errors.As(err, new(*channel.Outcome))
+	return e
 }
 
 // messageAction is send for newer clients.

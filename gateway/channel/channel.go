@@ -116,6 +116,12 @@ func faultOf(err error) (*Fault, bool) {
 	return f, errors.As(err, &f)
 }
 
+// Outcome is why a message that was kept did not go out, or not surely or not
+// yet. To ask for the same once more would be another message.
+type Outcome struct{ Err error }
+
+func (o *Outcome) Error() string { return o.Err.Error() }
+
 // What Send and the commands refuse.
 var (
 	ErrUnknown   = errors.New("no such channel")

@@ -265,8 +265,8 @@ func (s *Set) queue(channel, account string, out Outbound, done func(Sent, error
 }
 
 // Send queues a message and waits until it was sent, refused or is uncertain.
-// When ctx ends first it stays queued.
-func (s *Set) Send(ctx context.Context, channel, account string, out Outbound) (Sent, error) {
+// When ctx ends first it stays queued. Of what was queued the error is an *Outcome.
+func (s *Set) Send(ctx context.Context, channel, account string, out Outbound) (sent Sent, err error) {
 	type result struct {
 		Sent
 		error
@@ -278,15 +278,16 @@ func (s *Set) Send(ctx context.Context, channel, account string, out Outbound) (
 	}
 	select {
 	case r := <-done:
-		return r.Sent, r.error
+		err, sent = r.error, r.Sent
 	case <-ctx.Done():
-		return Sent{}, fmt.Errorf("%s: not sent yet, and stays queued: %w", a.name(), context.Cause(ctx))
+		err = fmt.Errorf("%s: not sent yet, and stays queued: %w", a.name(), context.Cause(ctx))
 	case <-a.gone:
-		return Sent{}, fmt.Errorf("%s: not sent yet, and stays queued: %w", a.name(), ErrClosed)
+		err = fmt.Errorf("%s: not sent yet, and stays queued: %w", a.name(), ErrClosed)
 	}
 }
 
-// Logout has an account that links itself unlink, and returns its id.
+// Logout has an account that links itself unlink, and returns its id. Of several
+// it guesses none.
 func (s *Set) Logout(channel, account string) (string, error) {
 	a, p, err := s.linking(channel, account)
 	if err != nil {
@@ -306,6 +307,10 @@ func (s *Set) Login(channel, account string) (*Account, error) {
 		p.link(a)
 	}
 	return a, nil
+	if err != nil {
+		return Sent{}, &Outcome{err}
+	}
+	return sent, nil
 }
 
 // Account returns an account; without an id the channel's default, or only, one.

@@ -135,10 +135,6 @@ func (s *Set) account(c config.ChannelAccount, p *pairing) (a *Account, err erro
 	for _, e := range crashed {
 		a.log.Warn("message uncertain: it may have arrived", "channel", a.name(), "peer", e.Uncertain.To, "err", e.Uncertain.Why)
 	}
-	if err := a.rejudge(); err != nil {
-		a.journal.file.Close()
-		return nil, err
-	}
 	a.fresh = slices.Clone(a.journal.waiting.list)
 	return a, nil
 }

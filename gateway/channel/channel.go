@@ -126,6 +126,7 @@ func (o *Outcome) Error() string { return o.Err.Error() }
 var (
 	ErrUnknown   = errors.New("no such channel")
 	ErrTarget    = errors.New("not a target of this channel")
+	ErrSeveral   = errors.New("there are several accounts: name one")
 	ErrNotLinked = errors.New("the channel is not linked")
 	ErrFull      = errors.New("too many messages wait to be sent")
 	ErrClosed    = errors.New("the channel is closed")

@@ -26,7 +26,7 @@ func (a *Account) pieces(out Outbound) []Outbound {
 		one := out
 		one.Text, one.Files = text, files
 		if n := len(list); n > 0 {
-			one.ID, one.ReplyTo, one.Edit = fmt.Sprintf("%s/%d", out.ID, n), "", ""
+			one.ID, one.ReplyTo, one.Edit = fmt.Sprintf("%s %d", out.ID, n), "", ""
 		}
 		list = append(list, one)
 	}

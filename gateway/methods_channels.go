@@ -63,11 +63,12 @@ func (g *Gateway) send(ctx context.Context, p *peer, in *wire.Send) (*wire.SendR
 // sendError tells a client why a message did not go out, or that nobody knows:
 // what was queued is not to be asked for again.
 func sendError(err error) error {
-	if e := knownError(err); e != nil && e.Code != wire.CodeAgentTimeout {
+	queued := errors.As(err, new(*channel.Outcome))
+	if e := knownError(err); e != nil && e.Code != wire.CodeAgentTimeout && !queued {
 		return e
 	}
 	e := wire.Unavailable("%s", err)
-	e.Retryable = !errors.As(err, new(*channel.Outcome))
+	e.Retryable = !queued
 	return e
 }
 

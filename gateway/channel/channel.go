@@ -121,6 +121,7 @@ func faultOf(err error) (*Fault, bool) {
 type Outcome struct{ Err error }
 
 func (o *Outcome) Error() string { return o.Err.Error() }
+func (o *Outcome) Unwrap() error { return o.Err }
 
 // What Send and the commands refuse.
 var (

@@ -227,6 +227,11 @@ func (g *Gateway) pairingRevoke(ctx context.Context, p *peer, in *wire.PairingRe
 	}
 	for _, account := range accounts {
 		g.log.Info("approval of a sender revoked", "channel", in.Channel+":"+account, "peer", in.ID)
+		a, err := g.channels.Account(in.Channel, account)
+		if err == nil && g.cfg().Session.DMScope != "main" { // which others speak in too
+			id := config.PeerID(in.Channel, in.ID)
+			g.interrupt(a, channel.Inbound{From: id, Chat: id, Text: "/stop"}, 0)
+		}
 	}
 	return &wire.PairingRevoked{Channel: in.Channel, ID: in.ID, Accounts: accounts}, nil
 }

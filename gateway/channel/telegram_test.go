@@ -157,6 +157,27 @@ func TestTelegramFiles(t *testing.T) {
 	}
 }
 
+// TestTelegramOddPicture: a picture that the network does not take as one arrives
+// as a document; what it refuses either way is refused once each.
+func TestTelegramOddPicture(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig, api *fakeAPI) {
+		api.answer = func(method string, _ int, in map[string]any, w http.ResponseWriter) bool {
+			if in["chat_id"] == "8" {
+				return fakeFail(w, 400, "Bad Request: chat not found", "")
+			}
+			return method == "sendPhoto" && fakeFail(w, 400, "Bad Request: PHOTO_INVALID_DIMENSIONS", "")
+		}
+		r.set.Apply([]config.ChannelAccount{bot(pipeRoot)})
+		picture := []File{{Name: "long.png", MIME: "image/png", Data: []byte("x")}}
+		if _, err := r.set.Send(t.Context(), "telegram", "", Outbound{ID: "a", To: "7", Files: picture}); err != nil || len(api.sends) != 1 || api.sends[0]["document"] != "long.png" {
+			t.Errorf("%v, %v", err, api.sends)
+		}
+		if _, err := r.set.Send(t.Context(), "telegram", "", Outbound{ID: "b", To: "8", Files: picture}); err == nil || api.count("sendPhoto")+api.count("sendDocument") != 4 {
+			t.Errorf("%v, %v", err, api.calls)
+		}
+	})
+}
+
 // TestTelegramStop: the poll is over when StopReceiving returns, and one account's
 // reload leaves the other alone.
 func TestTelegramStop(t *testing.T) {

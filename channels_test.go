@@ -273,7 +273,9 @@ func TestRevokeStops(t *testing.T) {
 	b.say(8, "long task")
 	b.say(8, "second")
 	waiting := func(n string) func() bool {
-		return func() bool { return strings.Contains(h.mustRun("channels", "status", "--json").stdout, `"waiting": `+n) }
+		return func() bool {
+			return strings.Contains(h.mustRun("channels", "status", "--json").stdout, `"waiting": `+n)
+		}
 	}
 	h.eventually("both wait", waiting("2"))
 	h.eventually("the turn runs", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return len(p.bodies) == 1 })

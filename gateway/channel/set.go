@@ -266,6 +266,12 @@ func (s *Set) Has(channel, account string) bool {
 	return !errors.Is(err, ErrUnknown)
 }
 
+// Refuses reports whether a message would not be let in now.
+func (s *Set) Refuses(channel, account string, m *Inbound) bool {
+	a, err := s.find(channel, account)
+	return err == nil && a.judge(m) != admitted
+}
+
 // Queue keeps a message to be sent by an account; done, if any, is told what
 // became of it. What cannot go out before an operator did something is refused.
 func (s *Set) Queue(channel, account string, out Outbound, done func(Sent, error)) error {

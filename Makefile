@@ -27,7 +27,10 @@ run: build
 # Everything that needs no network and no tool but Go. The race detector needs cgo and a C compiler.
 test: build
 	$(GO) vet ./... ./testdata/bench/...
-	CGO_ENABLED=$(RACE_CGO) $(GO) test $(RACE) ./...
+	CGO_ENABLED=$(RACE_CGO) $(GO) test $(RACE) -timeout $(TIMEOUT) ./...
+
+# For one package, on a slow machine that has more to do.
+TIMEOUT ?= 40m
 
 # -race where a C compiler is found, plain otherwise, so that a machine with nothing but Go passes too.
 RACE     := $(if $(shell command -v gcc cc 2>/dev/null),-race)

@@ -343,7 +343,7 @@ func (c *cage) ask(method, path, body string, header ...string) {
 }
 
 func (c *cage) requests() {
-	for _, path := range []string{"/healthz", "/readyz", "/startupz", "/v1/models", "/v1/models/openclaw", "/nothing"} {
+	for _, path := range []string{"/healthz", "/readyz", "/startupz", "/metrics", "/v1/models", "/v1/models/openclaw", "/nothing"} {
 		c.ask("GET", path, "")
 		c.ask("GET", path, "", "Authorization: ")
 		c.ask("POST", path, "{}")

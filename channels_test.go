@@ -33,12 +33,12 @@ type botAPI struct {
 	reacted []string // chats, and what was set at a message there
 	edited  []string // texts that took the place of others
 	webhook string
-	secret  string // that goes with it
-	wake    chan struct{}
+	secret  string        // that goes with it
+	wake    chan struct{} // closed by the next update: for all polls, also those of who is gone
 }
 
 func newBotAPI(t *testing.T) *botAPI {
-	b := &botAPI{token: botToken, updates: map[int64]string{}, sent: map[string]int{}, to: map[string]int{}, closed: map[string]bool{}, wake: make(chan struct{}, 1), next: 1}
+	b := &botAPI{token: botToken, updates: map[int64]string{}, sent: map[string]int{}, to: map[string]int{}, closed: map[string]bool{}, wake: make(chan struct{}), next: 1}
 	srv := httptest.NewServer(b)
 	t.Cleanup(func() {
 		srv.CloseClientConnections()
@@ -59,11 +59,9 @@ func (b *botAPI) push(update string) {
 	b.mu.Lock()
 	b.updates[b.next] = fmt.Sprintf(`{"update_id":%d,%s}`, b.next, update)
 	b.next++
+	close(b.wake)
+	b.wake = make(chan struct{})
 	b.mu.Unlock()
-	select {
-	case b.wake <- struct{}{}:
-	default:
-	}
 }
 
 // refuse closes a chat.
@@ -111,13 +109,14 @@ func (b *botAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 					batch = append(batch, u)
 				}
 			}
+			wake := b.wake
 			b.mu.Unlock()
 			if batch != nil || in.Timeout == 0 {
 				io.WriteString(w, `{"ok":true,"result":[`+strings.Join(batch, ",")+`]}`)
 				return
 			}
 			select {
-			case <-b.wake:
+			case <-wake:
 			case <-r.Context().Done():
 				return
 			}
@@ -217,6 +216,12 @@ func TestTelegramPairing(t *testing.T) {
 	if out := h.mustRun("health", "--json").stdout; !strings.Contains(out, `"lastSuccessAt"`) {
 		t.Errorf("health: %s", out)
 	}
+	page := h.mustHTTP("GET", "/metrics", "").body
+	for _, want := range []string{"up", "last_success_timestamp_seconds", "last_inbound_timestamp_seconds", "last_sent_timestamp_seconds", "uncertain"} {
+		if !strings.Contains(page, "\nopenclaw_channel_"+want+`{channel="telegram",account="default"} `) {
+			t.Errorf("no %s in /metrics: %s", want, page)
+		}
+	}
 	p.mu.Lock()
 	if len(p.bodies) != 1 {
 		t.Errorf("the model was asked %d times", len(p.bodies))
@@ -236,6 +241,57 @@ func TestTelegramPairing(t *testing.T) {
 	h.mustRun("pairing", "reject", "telegram", code)
 	if r := h.run("pairing", "approve", "telegram", code); r.code != 1 {
 		t.Errorf("a code that was rejected: %v", r)
+	}
+}
+
+// TestRevokeStops: with an approval ends what is being answered for it, and what
+// waits behind that reaches no model.
+func TestRevokeStops(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t, func(x *exchange) {
+		if x.text != "long task" {
+			x.stream(x.script(replyTo(x.text)), 0)
+			return
+		}
+		x.stream(x.script("so far")[:1], 0)
+		<-x.ctx.Done()
+	})
+	b := newBotAPI(t)
+	h := newHouse(t, telegramTo(b, p, object{"allowFrom": []int{7}, "streaming": "off"}))
+	h.start()
+	b.say(8, "let me in")
+	code := ""
+	h.eventually("the code", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for text := range b.sent {
+			_, code, _ = strings.Cut(text, "openclaw pairing approve telegram ")
+		}
+		return code != ""
+	})
+	h.mustRun("pairing", "approve", "telegram", code)
+	b.say(8, "long task")
+	b.say(8, "second")
+	waiting := func(n string) func() bool {
+		return func() bool {
+			return strings.Contains(h.mustRun("channels", "status", "--json").stdout, `"waiting": `+n)
+		}
+	}
+	h.eventually("both wait", waiting("2"))
+	h.eventually("the turn runs", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return len(p.bodies) == 1 })
+	h.mustRun("pairing", "revoke", "telegram", "8")
+	h.eventually("nothing waits", waiting("0"))
+	b.say(7, "hello")
+	h.eventually("another's answer", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return b.sent[replyTo("hello")] == 1 })
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.bodies) != 2 {
+		t.Errorf("the model was asked %d times", len(p.bodies))
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.sent) != 3 { // the code, the leave and the other one's answer
+		t.Errorf("sent %v", b.sent)
 	}
 }
 
@@ -386,6 +442,7 @@ func TestTelegramStop(t *testing.T) {
 	b := newBotAPI(t)
 	h := newHouse(t, telegramTo(b, p, object{"streaming": "off"}))
 	h.start()
+	f := h.openFrames(nil)
 	answered := func(text string) func() bool {
 		return func() bool {
 			b.mu.Lock()
@@ -399,7 +456,7 @@ func TestTelegramStop(t *testing.T) {
 		}
 	}
 	b.say(7, "long task")
-	h.eventually("the turn runs", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return len(p.bodies) == 1 })
+	f.until(`"agent"`, `"text":"so far"`) // it has come as far as the gateway
 	b.say(7, "/stop")
 	h.eventually("the answer to /stop", answered("Stopped 1."))
 	h.eventually("the answer so far", answered("so far\n\n[stopped]"))
@@ -430,7 +487,7 @@ func TestTelegramBrokenAnswer(t *testing.T) {
 		b.say(7, c.says)
 		h.eventually(c.want, func() bool { b.mu.Lock(); defer b.mu.Unlock(); return b.sent[c.want] == 1 })
 	}
-	if log := g.log(); strings.Count(log, `"msg":"message not answered"`) != 2 || !strings.Contains(log, `"provider":"fake"`) || strings.Contains(log, "secret words") {
-		t.Errorf("the log:\n%s", g.log())
+	if log := g.logs(`"provider":"fake"`, `"status":400`); strings.Count(log, `"msg":"message not answered"`) != 2 || strings.Contains(log, "secret words") {
+		t.Errorf("the log:\n%s", log)
 	}
 }

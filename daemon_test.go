@@ -32,7 +32,12 @@ import (
 const testToken = "q8RrZ2vX5mWc7KpT4nYb9LdG3hJs6FaE"
 
 // patience bounds every wait for another process.
-const patience = 30 * time.Second
+const patience = time.Minute
+
+// prompt bounds what is to happen at once: far above what it takes, for a machine
+// that is slow and has more to do, and below what it would take by a timeout, of
+// which the shortest are ten seconds.
+const prompt = 8 * time.Second
 
 // house is where one gateway lives: its own HOME, configuration, state, port.
 type house struct {
@@ -55,7 +60,7 @@ type house struct {
 // newHouse makes one whose configuration is the given sections joined with
 // what every one needs.
 func newHouse(t *testing.T, sections map[string]any) *house {
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	if rounds := os.Getenv(crashRounds); rounds != "" {
 		ctx, cancel = context.WithTimeout(t.Context(), 30*time.Minute)
 	}
@@ -232,6 +237,23 @@ func (p *process) log() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.stderr.String()
+}
+
+// logs waits until the log has every one of texts: what was written before an
+// answer may be read after it. It returns the log.
+func (p *process) logs(texts ...string) string {
+	p.h.t.Helper()
+	log := ""
+	eventually(p.h.t, patience, func() error {
+		log = p.log()
+		for _, text := range texts {
+			if !strings.Contains(log, text) {
+				return fmt.Errorf("the log does not say %s:\n%s", text, log)
+			}
+		}
+		return nil
+	})
+	return log
 }
 
 func (p *process) pid() int { return p.cmd.Process.Pid }

@@ -113,9 +113,7 @@ func TestPortTaken(t *testing.T) {
 	}
 	g := h.start("--force")
 	take(t, gone, "the stranger's end")
-	if log := g.log(); !strings.Contains(log, "ended "+who) {
-		t.Errorf("it did not say what it ended: %s", log)
-	}
+	g.logs("ended " + who)
 	if r := h.run("health"); r.code != 0 {
 		t.Errorf("after --force: %s", r)
 	}

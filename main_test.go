@@ -35,11 +35,12 @@ var imports = map[string][]string{
 	"gateway/tool/fetch":   {},
 	"gateway/tool/sandbox": {},
 	"gateway/agent":        {"gateway/store", "gateway/tool", "reload/config"},
+	"gateway/metric":       {},
 	"gateway/qr":           {},
 	"gateway/channel":      {"gateway/channel/whatsapp", "gateway/store", "reload/config"},
 
 	"gateway/channel/whatsapp": {}, // embedded files and command lines, which the command line installs and the gateway checks
-	"gateway":                  {"gateway/agent", "gateway/channel", "gateway/proc", "gateway/qr", "gateway/store", "gateway/tool", "reload", "reload/config", "wire"},
+	"gateway":                  {"gateway/agent", "gateway/channel", "gateway/metric", "gateway/proc", "gateway/qr", "gateway/store", "gateway/tool", "reload", "reload/config", "wire"},
 	"svc":                      {"gateway/channel/whatsapp", "gateway/proc", "gateway/qr", "gateway/store", "gateway/tool/sandbox", "reload/config", "svc/unit", "wire"},
 	"svc/unit":                 {},
 }
@@ -175,6 +176,11 @@ func TestImports(t *testing.T) {
 	for dir := range imports {
 		if got[dir] == nil {
 			t.Errorf("package %q of the import table does not exist", dir)
+		}
+		for _, name := range readmes {
+			if raw, err := os.ReadFile(name); err != nil || dir != "" && !strings.Contains(string(raw), "\n| `"+dir+"` | ") {
+				t.Errorf("%s does not say what package %q is: %v", name, dir, err)
+			}
 		}
 	}
 }

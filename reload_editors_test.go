@@ -59,6 +59,12 @@ func newEdited(t *testing.T, sections object) *edited {
 	e.house = newHouse(t, e.sections)
 	e.g = e.start()
 	e.listen()
+	eventually(t, patience, func() error { // the watcher begins after the first answers, and has descriptors of its own
+		if e.status().Watch == "" {
+			return errors.New("the file is not followed yet")
+		}
+		return nil
+	})
 	return e
 }
 
@@ -169,9 +175,7 @@ func (e *edited) rejected(reason string) told {
 		e.t.Errorf("status %+v, want %q and hash %s", s, reason, before)
 	}
 	quoted, _ := json.Marshal(reason)
-	if log := e.g.log(); !strings.Contains(log, "config reload rejected") || !strings.Contains(log, strings.Trim(string(quoted), `"`)) {
-		e.t.Errorf("the log does not say %q:\n%s", reason, log)
-	}
+	e.g.logs("config reload rejected", strings.Trim(string(quoted), `"`))
 	return got
 }
 
@@ -365,7 +369,7 @@ func TestBrokenFiles(t *testing.T) {
 		do   func(text string) error // text: the next one
 		want string                  // reason of the rejection; "": it is taken
 	}{
-		{"half of it", func(text string) error { return inPlace(e.config, os.O_TRUNC, 0, text[:len(text)-20]) }, ""},
+		{"half of it", func(text string) error { return replace(e.config, text[:len(text)-20]) }, ""},
 		{"empty", func(string) error { return os.Truncate(e.config, 0) }, e.config + ":1:1: "},
 		{"wrong", func(string) error { return replace(e.config, "{\n  gateway: { prot: 1 },\n}") }, e.config + ":2:14: gateway.prot"},
 		{"two things wrong", func(string) error { return replace(e.config, "{\n  gateway: { prot: 1 },\n  agents: 1,\n}") }, e.config + ":3:11: agents"},
@@ -440,11 +444,16 @@ func TestBrokenFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.rejected(e.config + " is gone")
-	e.write(same)
-	e.applied(string(same))
-	if now, _, _ := e.g.usage(); now > fds+3 {
-		t.Errorf("%d descriptors, before %d", now, fds)
+	if err := replace(e.config, string(same)); err != nil {
+		t.Fatal(err)
 	}
+	e.applied(string(same))
+	eventually(t, patience, func() error {
+		if now, _, _ := e.g.usage(); now > fds+3 {
+			return fmt.Errorf("%d descriptors, before %d", now, fds)
+		}
+		return nil
+	})
 }
 
 // TestUnreadableForAWhile takes the right to read the file away and gives it back.
@@ -468,9 +477,12 @@ func TestUnreadableForAWhile(t *testing.T) {
 	if os.Geteuid() != 0 {
 		e.applied(text)
 	}
-	text = e.text()
+	text, began := e.text(), time.Now()
 	if err := inPlace(e.config, os.O_TRUNC, 0, text); err != nil {
 		t.Fatal(err)
+	}
+	if time.Since(began) >= debounce {
+		e.skipRejected()
 	}
 	e.applied(text, promptKey)
 }
@@ -504,7 +516,7 @@ func TestThousandEdits(t *testing.T) {
 			ticks(2 * int(debounce.Milliseconds()))
 		}
 	}
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if s := e.status(); s.LoadedHash != hashOf(text) || s.FileHash != s.LoadedHash || s.LastError != "" || len(s.Pending) > 0 {
 			return fmt.Errorf("status %+v, want %s", s, hashOf(text))
 		}
@@ -517,11 +529,13 @@ func TestThousandEdits(t *testing.T) {
 			changed++
 		}
 	}
-	now, threadsNow, _ := e.g.usage()
-	t.Logf("1,000 edits: %d events, %d of them changes; descriptors %d, %d; threads %d, %d", got, changed, fds, now, threads, threadsNow)
-	if now > fds || threadsNow > threads+16 {
-		t.Error("something is left of them")
-	}
+	t.Logf("1,000 edits: %d events, %d of them changes", got, changed)
+	eventually(t, patience, func() error {
+		if now, threadsNow, _ := e.g.usage(); now > fds || threadsNow > threads+16 {
+			return fmt.Errorf("something is left of them: descriptors %d, before %d; threads %d, before %d", now, fds, threadsNow, threads)
+		}
+		return nil
+	})
 	text = e.text()
 	if err := replace(e.config, text); err != nil {
 		t.Fatal(err)

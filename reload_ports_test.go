@@ -208,7 +208,7 @@ func TestNewPortTaken(t *testing.T) {
 				}
 				e.undisturbed()
 			}
-			eventually(t, 10*time.Second, func() error {
+			eventually(t, patience, func() error {
 				e.status()
 				if now, _, _ := e.g.usage(); now > fds {
 					return fmt.Errorf("%d descriptors, before %d", now, fds)
@@ -258,7 +258,7 @@ func TestPortThereAndBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		if i == 1 {
-			eventually(t, 10*time.Second, func() error { // which takes a descriptor
+			eventually(t, patience, func() error { // which takes a descriptor
 				if s := e.status(); s.Watch == "" {
 					return errors.New("the file is not followed yet")
 				}
@@ -268,7 +268,7 @@ func TestPortThereAndBack(t *testing.T) {
 		}
 	}
 	// What the last one held may take a moment.
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, patience, func() error {
 		e.status()
 		if now, threadsNow, _ := e.g.usage(); now > fds || threadsNow > threads+16 {
 			return fmt.Errorf("descriptors %d, before %d; threads %d, before %d", now, fds, threadsNow, threads)
@@ -325,7 +325,8 @@ func TestBindChanges(t *testing.T) {
 				}
 				select {
 				case <-stop:
-					if err == nil && worst > 500*time.Millisecond {
+					// Asking takes two seconds: one in the clear, one over TLS.
+					if err == nil && worst > 1500*time.Millisecond {
 						err = fmt.Errorf("the old address was away for %v", worst)
 					}
 					served <- err
@@ -427,7 +428,7 @@ func TestRestartsRefuseNobody(t *testing.T) {
 		t.Error("clients noticed")
 	}
 	e.restarted()
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, patience, func() error {
 		e.status()
 		if now, _, _ := e.g.usage(); now > fds+3 {
 			return fmt.Errorf("%d descriptors, before %d", now, fds)
@@ -566,7 +567,7 @@ func TestManySignals(t *testing.T) {
 		}
 	}
 	e.undisturbed()
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, patience, func() error {
 		e.status()
 		if now, _, _ := e.g.usage(); now > fds+1 {
 			return fmt.Errorf("%d descriptors, before %d", now, fds)
@@ -582,7 +583,8 @@ func TestSigtermInRestart(t *testing.T) {
 		t.Run("turn ends "+strconv.FormatBool(ends), func(t *testing.T) {
 			t.Parallel()
 			p, asked, letGo := holdingProvider(t)
-			h := newHouse(t, oneModel(p, object{"shutdown": object{"gracePeriodMs": 700}}))
+			grace := map[bool]int{true: 30_000, false: 700}[ends] // the turn that is to end has time for it
+			h := newHouse(t, oneModel(p, object{"shutdown": object{"gracePeriodMs": grace}}))
 			g := h.start()
 			f := h.openFrames(nil)
 			f.send("agent", `{"message":"waits","sessionKey":"agent:main:ws","idempotencyKey":"run-1"}`)
@@ -600,7 +602,7 @@ func TestSigtermInRestart(t *testing.T) {
 			if code := g.wait(); code != 0 {
 				t.Errorf("exit code %d", code)
 			}
-			if took := time.Since(began); took > 4*time.Second {
+			if took := time.Since(began); took > prompt {
 				t.Errorf("it took %v", took)
 			}
 			if err := refused(h.addr()); err != nil {

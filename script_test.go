@@ -107,7 +107,7 @@ func newScript(t *testing.T, file string) *script {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	t.Cleanup(cancel)
 	s := &script{t: t, ctx: ctx, work: t.TempDir()}
 	home := filepath.Join(s.work, "home")

@@ -98,12 +98,14 @@ func (g *Gateway) check(secret string, from client) (grant, *wire.Error) {
 		return given, nil
 	}
 	if wait := g.limiter.attempt(from.key, snap.cfg.Gateway.Auth.RateLimit, !ok); wait > 0 {
+		g.metrics.refused.Add(1)
 		e := wire.InvalidRequest("unauthorized: too many failed authentication attempts (retry later)")
 		e.Retryable, e.RetryAfterMs = true, max(wait.Milliseconds(), 1)
 		e.Details = map[string]any{"code": "AUTH_RATE_LIMITED"}
 		return grant{}, e
 	}
 	if !ok {
+		g.metrics.refused.Add(1)
 		g.log.Info("authentication failed", "addr", from.addr)
 		return grant{}, unauthorized(creds.kind, "mismatch")
 	}

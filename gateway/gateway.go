@@ -95,6 +95,7 @@ type Gateway struct {
 	health    *health
 	limiter   *limiter
 	idem      *idempotency
+	metrics   *metrics
 	reloader  reloader
 	methods   map[string]*method
 	routes    []route
@@ -195,7 +196,7 @@ func (g *Gateway) prepare(loaded *config.Loaded) error {
 	}
 	g.health = &health{g: g}
 	g.hub = newHub(g.log.With("sub", "hub"), g.ownPresence())
-	g.streams = newStreams(g.hub)
+	g.streams = newStreams(g.hub, g.metrics)
 	g.reloader.last.Store(&reloadState{seen: loaded.Hash})
 	g.install(cfg, loaded)
 	if err := g.isolated(cfg); err != nil {
@@ -214,6 +215,7 @@ func (g *Gateway) prepare(loaded *config.Loaded) error {
 	table := methodTable()
 	g.methods = make(map[string]*method, len(table))
 	for i := range table {
+		table[i].work = g.metrics.methods[table[i].name]
 		g.methods[table[i].name] = &table[i]
 	}
 	g.routes = routeTable()
@@ -231,14 +233,14 @@ func (g *Gateway) prepare(loaded *config.Loaded) error {
 // that they repeat is still the same.
 func (g *Gateway) takeState() error {
 	if f := g.from; f != nil {
-		g.store, g.cliKey, g.limiter, g.idem, g.systemEvents = f.store, f.cliKey, f.limiter, f.idem, f.systemEvents
+		g.store, g.cliKey, g.limiter, g.idem, g.metrics, g.systemEvents = f.store, f.cliKey, f.limiter, f.idem, f.metrics, f.systemEvents
 		return nil
 	}
 	dir, err := store.Open(g.opts.Paths.StateDir)
 	if err != nil {
 		return storeError(err)
 	}
-	g.store, g.cliKey, g.limiter, g.idem, g.systemEvents = dir, randomID(32), newLimiter(), newIdempotency(), &systemEvents{}
+	g.store, g.cliKey, g.limiter, g.idem, g.metrics, g.systemEvents = dir, randomID(32), newLimiter(), newIdempotency(), newMetrics(), &systemEvents{}
 	return nil
 }
 

@@ -48,6 +48,7 @@ func routeTable() []route {
 		{methods: "GET, HEAD", pattern: "/readyz", handler: (*Gateway).readyz},
 		{methods: "GET, HEAD", pattern: "/ready", handler: (*Gateway).readyz},
 		{methods: "GET, HEAD", pattern: "/startupz", handler: (*Gateway).startupz},
+		{methods: "GET, HEAD", pattern: "/metrics", auth: true, handler: (*Gateway).metricsGet},
 		{methods: "POST", pattern: "/v1/chat/completions", auth: true, bodyLimit: maxPayload, enabled: chat, handler: (*Gateway).chatCompletions},
 		{methods: "POST", pattern: "/v1/responses", auth: true, bodyLimit: maxPayload, enabled: responses, handler: (*Gateway).responses},
 		{methods: "GET", pattern: "/v1/models", auth: true, enabled: models, handler: (*Gateway).modelsList},
@@ -108,9 +109,14 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.route(w, r, snap, from)
 }
 
-// route answers an admitted HTTP request.
-func (g *Gateway) route(w http.ResponseWriter, r *http.Request, snap *snapshot, from client) {
-	rt := g.find(snap.cfg, r.URL.Path)
+// route answers an admitted HTTP request, and counts it.
+func (g *Gateway) route(plain http.ResponseWriter, r *http.Request, snap *snapshot, from client) {
+	rt, name := g.find(snap.cfg, r.URL.Path), noRoute
+	if rt != nil {
+		name = rt.pattern
+	}
+	w, began := &statusWriter{ResponseWriter: plain}, time.Now()
+	defer func() { g.metrics.routes[name].Done(began, w.status == 0 || w.status >= http.StatusBadRequest) }()
 	if rt == nil {
 		refuse(http.StatusNotFound, "not_found", "Not Found").write(w)
 		return
@@ -277,8 +283,12 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 }
 
 func writeRaw(w http.ResponseWriter, status int, data []byte) {
+	writeAs(w, status, "application/json; charset=utf-8", data)
+}
+
+func writeAs(w http.ResponseWriter, status int, mime string, data []byte) {
 	h := w.Header()
-	h.Set("Content-Type", "application/json; charset=utf-8")
+	h.Set("Content-Type", mime)
 	h.Set("Content-Length", strconv.Itoa(len(data)))
 	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 	w.WriteHeader(status)

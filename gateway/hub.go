@@ -47,6 +47,7 @@ type hub struct {
 	presence presence
 
 	joined  atomic.Int32  // len(peers)
+	skipped atomic.Int64  // events that a peer that lags was spared
 	changed chan struct{} // holds a token while a presence change waits to be told
 	recheck chan struct{} // holds a token while health is to be looked at
 	pulse   chan struct{} // received from by run, to show that it runs
@@ -212,7 +213,7 @@ func (h *hub) join(p *peer, hello []byte) {
 	bye, leave := h.bye, h.leave
 	h.mu.Unlock()
 	if bye != nil {
-		send([]*peer{p}, *bye)
+		h.send([]*peer{p}, *bye)
 	}
 	if leave != nil { // close did not find it: it was in neither set
 		leave(p)
@@ -275,7 +276,7 @@ func (h *hub) broadcast(e event) {
 	e.version = h.version
 	to := h.everyoneLocked()
 	h.mu.Unlock()
-	send(to, e)
+	h.send(to, e)
 }
 
 // goodbye tells everybody that the gateway stops, also who is yet to join.
@@ -289,7 +290,7 @@ func (h *hub) goodbye(v wire.Shutdown) {
 	h.bye = &e
 	to := h.everyoneLocked()
 	h.mu.Unlock()
-	send(to, e)
+	h.send(to, e)
 }
 
 // each calls fn with every peer that some credentials let in.
@@ -306,12 +307,16 @@ func (h *hub) each(creds *credentials, fn func(*peer)) {
 
 // send sends an event to the peers among some whose scopes allow it, framed
 // once per dialect. A peer that cannot take it is closed by its own connection.
-func send(to []*peer, e event) {
+func (h *hub) send(to []*peer, e event) {
 	frames := map[dialect]*wire.Prepared{}
 	var as dialect // of the last one
 	var framed *wire.Prepared
 	for _, p := range to {
-		if !p.scopes.Allow(e.scope) || e.dropIfSlow && p.conn.Queued() > lagging {
+		if !p.scopes.Allow(e.scope) {
+			continue
+		}
+		if e.dropIfSlow && p.conn.Queued() > lagging {
+			h.skipped.Add(1)
 			continue
 		}
 		if p.dialect != as {

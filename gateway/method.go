@@ -10,6 +10,7 @@ import (
 
 	"openclaw/gateway/agent"
 	"openclaw/gateway/channel"
+	"openclaw/gateway/metric"
 	"openclaw/gateway/store"
 	"openclaw/gateway/tool"
 	"openclaw/wire"
@@ -22,6 +23,7 @@ type method struct {
 	doc    string
 	inline bool // cheap and never waits: runs on the connection's reader
 	stages bool // may acknowledge before it answers
+	work   *metric.Work
 
 	// call decodes the params and runs the handler. Both a result and an error
 	// may come back; both are then sent. ack sends an earlier answer with the
@@ -124,7 +126,7 @@ func knownError(err error) *wire.Error {
 		return wire.Errorf(wire.CodeNotLinked, "%s", err)
 	case errors.Is(err, channel.ErrFull), errors.Is(err, channel.ErrClosed), errors.Is(err, channel.ErrGuesses):
 		return wire.Unavailable("%s", err)
-	case errors.Is(err, channel.ErrUnknown), errors.Is(err, channel.ErrCode), errors.Is(err, channel.ErrNobody), errors.Is(err, channel.ErrTarget):
+	case errors.Is(err, channel.ErrUnknown), errors.Is(err, channel.ErrCode), errors.Is(err, channel.ErrNobody), errors.Is(err, channel.ErrTarget), errors.Is(err, channel.ErrSeveral):
 		return wire.InvalidRequest("%s", err)
 	case errors.Is(err, store.ErrNoSpace):
 		return wire.Unavailable("no space left on the gateway's disk")

@@ -49,9 +49,29 @@ func (l *listener) heard(within time.Duration) string {
 	return string(buf[:n])
 }
 
+// there is the next message that has come already, "" for none. A deadline would
+// be over before the read, now and then.
+func (l *listener) there() string {
+	l.t.Helper()
+	raw, err := l.conn.SyscallConn()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	var buf [8 << 10]byte
+	n := 0
+	raw.Read(func(fd uintptr) bool {
+		n, _, err = syscall.Recvfrom(int(fd), buf[:], syscall.MSG_DONTWAIT)
+		return true
+	})
+	if err != nil {
+		return ""
+	}
+	return string(buf[:n])
+}
+
 func (l *listener) until(text string) string {
 	l.t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		if msg := l.heard(time.Until(end)); strings.Contains(msg, text) {
 			return msg
 		}
@@ -64,7 +84,7 @@ func (l *listener) until(text string) string {
 // but that to be named, no word that all is well, and that word once it goes on.
 func TestWatchdog(t *testing.T) {
 	t.Parallel()
-	const wait = 2 * time.Second
+	const wait = 4 * time.Second      // a quarter of it is what a thing that is well has to answer in
 	blocked := make(chan struct{}, 1) // holds a token while reads of the file wait
 	asked := make(chan struct{}, 1)   // the same for the agents
 	for name, block := range map[string]func(r *running) (release func()){
@@ -192,7 +212,7 @@ func TestSupervisorAway(t *testing.T) {
 	var got []string
 	for s.line == "" { // the kernel keeps fewer
 		s.status("here\nREADY=1")
-		for msg := l.heard(time.Millisecond); msg != ""; msg = l.heard(time.Millisecond) {
+		for msg := l.there(); msg != ""; msg = l.there() {
 			got = append(got, msg)
 		}
 	}
@@ -201,26 +221,32 @@ func TestSupervisorAway(t *testing.T) {
 	if got[n-1] != "STATUS=here; READY=1" || got[n-2] != stateStopping || !strings.HasPrefix(got[n-3], stateReloading+"\nMONOTONIC_USEC=") || got[n-4] != stateReady {
 		t.Errorf("told %q", got)
 	}
-	if more := l.heard(0); more != "" {
+	if more := l.there(); more != "" {
 		t.Errorf("told %q", more)
 	}
 
 	s = &Supervisor{addr: notifyAddr(socket), watchdog: time.Second}
-	began, writes := time.Now(), 0
-	for time.Since(began) < notifyPatience { // until the socket is full
-		began, writes = time.Now(), writes+1
-		s.alive(time.Second)
+	for held := 0; held < 3; { // until the socket is full: this machine alone may hold up one
+		began := time.Now()
+		if s.alive(time.Second); time.Since(began) < notifyPatience {
+			held = 0
+		} else {
+			held++
+		}
 	}
+	began := time.Now()
 	s.tell(stateReady)
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("held up for %v after %d messages", took, writes)
+	if took := time.Since(began); took > 100*notifyPatience {
+		t.Errorf("held up for %v", took)
 	}
-	for msg := l.heard(time.Second); msg != ""; msg = l.heard(time.Millisecond) {
+	for msg := l.there(); msg != ""; msg = l.there() {
 		if msg != "WATCHDOG=1\nEXTEND_TIMEOUT_USEC=1000000" {
 			t.Errorf("told %q", msg)
 		}
 	}
-	s.status("read again")
+	for s.line == "" {
+		s.status("read again")
+	}
 	l.until(stateReady)
 	l.until("STATUS=read again")
 }

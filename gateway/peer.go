@@ -248,7 +248,9 @@ func (p *peer) run(m *method, id string, params wire.Raw) {
 	if m.stages {
 		ack = func(v any) { p.answer(id, v, nil) }
 	}
+	began := time.Now()
 	v, err := p.call(m, params, ack)
+	m.work.Done(began, err != nil)
 	if m.stages && v == nil && err == nil {
 		return // what was acknowledged is all there is to say
 	}

@@ -8,8 +8,8 @@ import (
 	"openclaw/wire"
 )
 
-// Reference is the Markdown reference of methods, events, tools and error
-// codes, from the tables that the daemon runs on.
+// Reference is the Markdown reference of methods, events, tools, metrics
+// and error codes, from the tables that the daemon runs on.
 func Reference() []byte {
 	var b strings.Builder
 	b.WriteString("### Methods\n\n| method | scope | does |\n|---|---|---|\n")
@@ -23,6 +23,10 @@ func Reference() []byte {
 	b.WriteString("\n### Tools\n\n| tool | class | groups | does |\n|---|---|---|---|\n")
 	for _, d := range tool.Table() {
 		fmt.Fprintf(&b, "| `%s` | %s | `%s` | %s |\n", d.Name, d.Class, strings.Join(d.Groups, "`, `"), d.Description)
+	}
+	b.WriteString("\n### Metrics\n\n| name | type | tells |\n|---|---|---|\n")
+	for _, f := range metricTable() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", f.name, f.kind, f.help)
 	}
 	b.WriteString("\n### Error codes\n\n| code | retryable | HTTP | means |\n|---|---|---|---|\n")
 	for _, c := range wire.Codes() {

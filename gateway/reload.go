@@ -271,6 +271,11 @@ func (g *Gateway) tell(r reloadRequest, out reloadOutcome) {
 	state := g.reloader.state()
 	news := len(out.changes) > 0 || out.hash != state.seen || state.err != nil
 	state.seen, state.err = out.hash, nil
+	if len(out.changes) > 0 {
+		now := time.Now()
+		g.metrics.reloads.Add(1)
+		g.metrics.reloaded.Store(&now)
+	}
 	if len(out.applied) > 0 {
 		state.applied, state.appliedAt = out.applied, time.Now()
 	}
@@ -303,6 +308,7 @@ func (g *Gateway) reject(r reloadRequest, loaded *config.Loaded, err error) {
 	if r.source == fromFile && hash != "" && hash == state.rejected && state.err != nil && err.Error() == state.err.Error() {
 		return // told already
 	}
+	g.metrics.rejected.Add(1)
 	state.err, state.rejected = err, hash
 	event := wire.ConfigRejected{Ts: time.Now().UnixMilli(), Source: r.source, Hash: hash, Error: err.Error(), Issues: []wire.ConfigIssue{}}
 	state.seen = "" // what was wrong need not be in the file: the same text may do next time

@@ -123,7 +123,7 @@ func TestEventScopes(t *testing.T) {
 		{wire.Scopes{wire.ScopeAdmin}, "agent chat presence tick health shutdown config.changed config.rejected exec.approval.requested exec.approval.resolved"},
 	} {
 		for _, kind := range eventTable() {
-			send([]*peer{{conn: p.conn, dialect: p.dialect, scopes: tc.scopes}}, event{eventKind: kind, payload: []byte("{}")})
+			r.hub.send([]*peer{{conn: p.conn, dialect: p.dialect, scopes: tc.scopes}}, event{eventKind: kind, payload: []byte("{}")})
 		}
 		r.send(c, `{"type":"req","id":"end","method":"health"}`)
 		var seen []string

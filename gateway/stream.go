@@ -19,7 +19,8 @@ const deltaInterval = 75 * time.Millisecond
 // Text is shown at once when it begins and then at most every deltaInterval;
 // what waits is shown by a timer, or by the run's end at the latest.
 type streams struct {
-	hub *hub
+	hub     *hub
+	metrics *metrics
 
 	mu   sync.Mutex // guards runs, and nothing is sent while it is held: runs do not wait for each other
 	runs map[*agent.Run]*runStream
@@ -37,7 +38,9 @@ type runStream struct {
 	updated time.Time // when a tool's update was sent last
 }
 
-func newStreams(h *hub) *streams { return &streams{hub: h, runs: map[*agent.Run]*runStream{}} }
+func newStreams(h *hub, m *metrics) *streams {
+	return &streams{hub: h, metrics: m, runs: map[*agent.Run]*runStream{}}
+}
 
 // sink takes every event of every run. It never blocks on a client.
 func (s *streams) sink(ev agent.Event) {
@@ -59,6 +62,7 @@ func (s *streams) sink(ev agent.Event) {
 	case agent.KindToolStart, agent.KindToolUpdate, agent.KindToolResult:
 		s.tool(r, ev)
 	case agent.KindEnd, agent.KindError, agent.KindAborted:
+		s.metrics.ran(ev.Result, ev.At)
 		s.end(r, ev)
 		s.mu.Lock()
 		delete(s.runs, ev.Run)

@@ -19,7 +19,7 @@ const (
 
 // webhookRoute is where networks post what they have for the channels. It is
 // closed to who does not know the account's secret.
-var webhookRoute = route{methods: "POST", bodyLimit: func(*config.Config) int64 { return maxUpdate }, handler: (*Gateway).webhook}
+var webhookRoute = route{methods: "POST", pattern: "webhook", bodyLimit: func(*config.Config) int64 { return maxUpdate }, handler: (*Gateway).webhook}
 
 // webhookAt reports whether updates are taken at a path.
 func webhookAt(cfg *config.Config, path string) bool {

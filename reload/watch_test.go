@@ -21,9 +21,9 @@ func within(t *testing.T, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); <-tick.C {
+	for deadline := time.Now().Add(time.Minute); !ok(); <-tick.C {
 		if time.Now().After(deadline) {
-			t.Fatal("not within 10 s")
+			t.Fatal("not within a minute")
 		}
 	}
 }
@@ -118,7 +118,7 @@ func (l *live) run(name string, args ...string) {
 // saw waits until a Look read the content and counts the looks until then.
 func (l *live) saw(want string) (looks int) {
 	l.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for got := "nothing"; ; looks++ {
 		if got == want {
 			return looks
@@ -438,9 +438,7 @@ func TestLeavesNothing(t *testing.T) {
 		once(i + 1)
 	}
 	within(t, func() bool { return runtime.NumGoroutine() <= goroutines })
-	if n := descriptors(t); n > files {
-		t.Errorf("%d descriptors, %d before", n, files)
-	}
+	within(t, func() bool { return descriptors(t) <= files })
 }
 
 func descriptors(t *testing.T) int {

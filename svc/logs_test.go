@@ -275,7 +275,7 @@ func TestLogsFollowDoesNotWaitForMore(t *testing.T) {
 	if code := Main(ctx, c.Env, []string{"logs", "--url", g.url(), "--follow", "--format", "json"}); code != 0 {
 		t.Errorf("exit %d: %s", code, c.err.String())
 	}
-	if got := c.messages(t); !slices.Equal(got, upTo(0, lines)) || pages < lines/page || time.Since(at) > 5*followInterval {
+	if got := c.messages(t); !slices.Equal(got, upTo(0, lines)) || pages < lines/page || time.Since(at) > lines/page/2*followInterval {
 		t.Errorf("%d lines of %d in %d pages, %v", len(got), lines, pages, time.Since(at))
 	}
 }

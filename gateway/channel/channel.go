@@ -116,10 +116,18 @@ func faultOf(err error) (*Fault, bool) {
 	return f, errors.As(err, &f)
 }
 
+// Outcome is why a message that was kept did not go out, or not surely or not
+// yet. To ask for the same once more would be another message.
+type Outcome struct{ Err error }
+
+func (o *Outcome) Error() string { return o.Err.Error() }
+func (o *Outcome) Unwrap() error { return o.Err }
+
 // What Send and the commands refuse.
 var (
 	ErrUnknown   = errors.New("no such channel")
 	ErrTarget    = errors.New("not a target of this channel")
+	ErrSeveral   = errors.New("there are several accounts: name one")
 	ErrNotLinked = errors.New("the channel is not linked")
 	ErrFull      = errors.New("too many messages wait to be sent")
 	ErrClosed    = errors.New("the channel is closed")

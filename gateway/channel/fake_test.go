@@ -162,6 +162,7 @@ func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
 	case "getUpdates":
 		offset, _ := in["offset"].(float64)
 		seconds, _ := in["timeout"].(float64)
+		limit, _ := in["limit"].(float64)
 		end, mine := time.After(time.Duration(seconds)*time.Second), make(chan struct{})
 		f.mu.Lock()
 		if f.polling != nil && f.second == "loses" {
@@ -187,7 +188,7 @@ func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
 			f.mu.Lock()
 			var batch []json.RawMessage
 			for i, id := range f.ids {
-				if id >= int64(offset) && len(batch) < 100 {
+				if id >= int64(offset) && len(batch) < int(limit) {
 					batch = append(batch, f.updates[i])
 				}
 			}
@@ -314,7 +315,7 @@ func bot(root string) config.ChannelAccount {
 // until waits for something that happens on its own.
 func (r *rig) until(what string, ok func() bool) {
 	r.t.Helper()
-	patience := cmp.Or(r.patience, 20*time.Second)
+	patience := cmp.Or(r.patience, time.Minute) // a program that closes its stdin is found out by the first ping, after fifteen seconds
 	for end := time.Now().Add(patience); !ok(); {
 		if time.Now().After(end) {
 			r.t.Fatalf("%s: not seen; status %+v\n%s", what, r.set.Status(), r.logs)

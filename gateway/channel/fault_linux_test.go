@@ -99,9 +99,8 @@ func TestHostilePrograms(t *testing.T) {
 				}
 				for _, line := range strings.Split(logs, "\n") {
 					if _, pid, ok := strings.Cut(line, `err="child `); ok {
-						if pid = strings.Trim(pid, `" `); lives(pid) {
-							t.Errorf("process %s is left", pid)
-						}
+						pid = strings.Trim(pid, `" `)
+						r.until("the end of process "+pid, func() bool { return !lives(pid) }) // a grandchild dies of its signal when it is its turn
 					}
 				}
 				if !strings.Contains(logs, `err="child `) {
@@ -151,6 +150,7 @@ func TestMessagesDropped(t *testing.T) {
 	if s := r.set.Status()[0]; s.State != StateOpen || s.Failures != 0 {
 		t.Errorf("%+v", s)
 	}
+	r.until("the one that is none of these", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.got) > 0 })
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if left, err := filepath.Glob(filepath.Join(r.dir.Path(), "channels/*/media/*")); err != nil || len(left) != 0 || len(r.got) != 1 || r.got[0].Message != strings.Repeat("1", maxIDs) {
@@ -257,27 +257,20 @@ func TestApplyOne(t *testing.T) {
 	r.until("both", func() bool { return pidOf(stays) != "" && pidOf(changes) != "" })
 	first, other := pidOf(stays), pidOf(changes)
 	changes.AllowFrom = []string{"9"}
-	applied := make(chan struct{})
-	go func() {
-		defer close(applied)
-		r.set.Apply([]config.ChannelAccount{changes, stays})
-	}()
+	r.set.Apply([]config.ChannelAccount{changes, stays})
 	r.until("the end of it begins", func() bool { return r.set.Status()[1].State != StateOpen })
+	meanwhile := 0 // of the sends, on a slow machine not all
 	for i := range 10 {
-		began := time.Now()
-		if _, err := r.set.Send(t.Context(), "stays", "", Outbound{ID: fmt.Sprint(i), To: "c", Text: "x"}); err != nil {
-			t.Error(err)
+		if _, err := r.set.Send(t.Context(), "stays", "", Outbound{ID: fmt.Sprint(i), To: "c", Text: "x"}); err != nil || len(r.set.Status()) != 2 {
+			t.Errorf("a send: %v, %+v", err, r.set.Status())
 		}
-		if took := time.Since(began); took > time.Second || len(r.set.Status()) != 2 {
-			t.Errorf("a send took %v", took)
+		if lives(other) {
+			meanwhile++
 		}
 	}
-	select {
-	case <-applied:
-		t.Error("it ended at once")
-	default:
+	if meanwhile == 0 {
+		t.Error("no send went out while it ended")
 	}
-	<-applied
 	r.until("the new one", func() bool { p := pidOf(changes); return p != "" && p != other && r.set.Status()[0].State == StateOpen })
 	if pidOf(stays) != first || !lives(first) || lives(other) {
 		t.Errorf("%s became %s; %s runs: %t", first, pidOf(stays), other, lives(other))

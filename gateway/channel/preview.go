@@ -51,7 +51,7 @@ func (a *Account) preview(ctx context.Context, whole <-chan struct{}, m Inbound,
 		if list := a.pieces(Outbound{Text: d.get()}); len(list) > 0 {
 			text = list[0].Text
 		}
-		if text == "" || text == shown || a.Status().State != StateOpen {
+		if text == "" || text == shown || a.Status().State != StateOpen || !a.quiet(m.Chat) || a.judge(&m) != admitted {
 			continue
 		}
 		err := a.contained(func() (err error) {
@@ -76,6 +76,14 @@ func (a *Account) preview(ctx context.Context, whole <-chan struct{}, m Inbound,
 		}
 		shown = text
 	}
+}
+
+// quiet reports whether a chat may be written to now, and nothing waits to be
+// sent there, which a preview would overtake.
+func (a *Account) quiet(chat string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.journal.unsent(chat) == 0 && !a.pauses[chat].After(time.Now())
 }
 
 // answered is the message that an answer refers to.

@@ -34,7 +34,7 @@ type Set struct {
 	o    Options
 	work sync.WaitGroup
 
-	applying sync.Mutex // held by the one Apply that is under way
+	applying sync.Mutex // held while the one Apply is under way, also what it left to be done
 
 	mu       sync.Mutex // never held while something ends or is read
 	accounts []*running
@@ -49,29 +49,51 @@ type running struct {
 	end  context.CancelFunc
 }
 
+const endTime = time.Second // that a change waits for an account to end
+
 // New returns a Set without accounts.
 func New(o Options) *Set { return &Set{o: o, pairings: map[string]*pairing{}} }
 
 // Apply makes the accounts of list the running ones. Those that are as they were
-// are left alone; one that changed ends first and begins again.
+// are left alone; one that changed ends first and begins again. One that could
+// not be made is made anew. While one takes its time to end, the rest of that is
+// done when Apply has returned, and before the next one begins.
 func (s *Set) Apply(list []config.ChannelAccount) {
 	s.applying.Lock()
-	defer s.applying.Unlock()
 	old := map[int]*running{} // by their place in list
 	var over []*running
 	for _, r := range s.all() {
-		if i := slices.IndexFunc(list, func(c config.ChannelAccount) bool { return reflect.DeepEqual(c, r.conf) }); i >= 0 {
+		if i := slices.IndexFunc(list, func(c config.ChannelAccount) bool { return reflect.DeepEqual(c, r.conf) }); i >= 0 && r.err == nil {
 			old[i] = r
 		} else {
 			over = append(over, r)
 			r.end()
 		}
 	}
-	for _, r := range over {
-		if r.Account != nil {
-			<-r.gone
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for _, r := range over {
+			if r.Account != nil {
+				<-r.gone
+			}
 		}
+	}()
+	rest := func() {
+		defer s.applying.Unlock()
+		<-ended
+		s.begin(list, old)
 	}
+	select {
+	case <-ended:
+		rest()
+	case <-time.After(endTime):
+		go rest()
+	}
+}
+
+// begin makes the accounts of list that old, by their place, has not.
+func (s *Set) begin(list []config.ChannelAccount, old map[int]*running) {
 	next := make([]*running, len(list))
 	for i := range list {
 		if next[i] = old[i]; next[i] == nil {
@@ -135,10 +157,6 @@ func (s *Set) account(c config.ChannelAccount, p *pairing) (a *Account, err erro
 	for _, e := range crashed {
 		a.log.Warn("message uncertain: it may have arrived", "channel", a.name(), "peer", e.Uncertain.To, "err", e.Uncertain.Why)
 	}
-	if err := a.rejudge(); err != nil {
-		a.journal.file.Close()
-		return nil, err
-	}
 	a.fresh = slices.Clone(a.journal.waiting.list)
 	return a, nil
 }
@@ -170,6 +188,8 @@ func (s *Set) pairing(channel string) (*pairing, error) {
 // StopReceiving ends the connections' inbound side and waits for it: a poll that
 // is under way must not meet the next gateway's.
 func (s *Set) StopReceiving() {
+	s.applying.Lock() // what is just being made is stopped too
+	defer s.applying.Unlock()
 	for _, r := range s.all() {
 		if r.Account != nil {
 			r.stop()
@@ -185,6 +205,8 @@ func (s *Set) StopReceiving() {
 // Close ends everything, after what can be sent within the margin. What is not
 // sent or answered then waits for the next start.
 func (s *Set) Close(margin time.Duration) {
+	s.applying.Lock()
+	defer s.applying.Unlock()
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
@@ -220,7 +242,7 @@ func (s *Set) Status() []Status {
 	return out
 }
 
-// find returns an account; without an id the channel's default, or only, one.
+// find returns an account; without an id the channel's default, or first, one.
 func (s *Set) find(channel, account string) (*Account, error) {
 	var found []*running
 	for _, r := range s.all() {
@@ -265,8 +287,8 @@ func (s *Set) queue(channel, account string, out Outbound, done func(Sent, error
 }
 
 // Send queues a message and waits until it was sent, refused or is uncertain.
-// When ctx ends first it stays queued.
-func (s *Set) Send(ctx context.Context, channel, account string, out Outbound) (Sent, error) {
+// When ctx ends first it stays queued. Of what was queued the error is an *Outcome.
+func (s *Set) Send(ctx context.Context, channel, account string, out Outbound) (sent Sent, err error) {
 	type result struct {
 		Sent
 		error
@@ -278,19 +300,28 @@ func (s *Set) Send(ctx context.Context, channel, account string, out Outbound) (
 	}
 	select {
 	case r := <-done:
-		return r.Sent, r.error
+		err, sent = r.error, r.Sent
 	case <-ctx.Done():
-		return Sent{}, fmt.Errorf("%s: not sent yet, and stays queued: %w", a.name(), context.Cause(ctx))
+		err = fmt.Errorf("%s: not sent yet, and stays queued: %w", a.name(), context.Cause(ctx))
 	case <-a.gone:
-		return Sent{}, fmt.Errorf("%s: not sent yet, and stays queued: %w", a.name(), ErrClosed)
+		err = fmt.Errorf("%s: not sent yet, and stays queued: %w", a.name(), ErrClosed)
 	}
+	if err != nil {
+		return Sent{}, &Outcome{err}
+	}
+	return sent, nil
 }
 
-// Logout has an account that links itself unlink, and returns its id.
+// Logout has an account that links itself unlink, and returns its id. Of several
+// it guesses none.
 func (s *Set) Logout(channel, account string) (string, error) {
 	a, p, err := s.linking(channel, account)
 	if err != nil {
 		return "", err
+	}
+	others := func(r *running) bool { return r.conf.Channel == channel && r.conf.Account != a.ID() }
+	if account == "" && a.ID() != config.DefaultAccount && slices.ContainsFunc(s.all(), others) {
+		return "", fmt.Errorf("%s: %w", channel, ErrSeveral)
 	}
 	return a.ID(), p.logout()
 }
@@ -308,7 +339,7 @@ func (s *Set) Login(channel, account string) (*Account, error) {
 	return a, nil
 }
 
-// Account returns an account; without an id the channel's default, or only, one.
+// Account returns an account; without an id the channel's default, or first, one.
 func (s *Set) Account(channel, account string) (*Account, error) { return s.find(channel, account) }
 
 // linking finds an account whose channel is a program.

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime/multipart"
@@ -202,10 +203,17 @@ func (t *telegram) download(ctx context.Context, id string) ([]byte, error) {
 
 // upload sends one file: a picture as such where the API takes it, else a document.
 func (t *telegram) upload(ctx context.Context, in map[string]any, f File) (m tgMessage, err error) {
-	method, field := "sendDocument", "document"
 	if (f.MIME == "image/png" || f.MIME == "image/jpeg") && len(f.Data) <= 10<<20 {
-		method, field = "sendPhoto", "photo"
+		m, err = t.uploadAs(ctx, "sendPhoto", "photo", in, f)
+		var e *apiError
+		if !errors.As(err, &e) || !e.spoken || e.code != http.StatusBadRequest || e.moved != 0 {
+			return m, err
+		}
 	}
+	return t.uploadAs(ctx, "sendDocument", "document", in, f)
+}
+
+func (t *telegram) uploadAs(ctx context.Context, method, field string, in map[string]any, f File) (m tgMessage, err error) {
 	var body bytes.Buffer
 	w := multipart.NewWriter(&body)
 	for key, value := range in {

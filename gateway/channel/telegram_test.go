@@ -144,6 +144,7 @@ func TestTelegramFiles(t *testing.T) {
 	if g[5].Text != "[voice message, audio/ogg, 2 KB was not fetched: this kind is not read]" || g[6].Files[0].Name != "a b .txt" {
 		t.Errorf("%+v, %+v", g[5], g[6])
 	}
+	r.until("every answer", func() bool { return len(api.sent()) == 7 }) // those of this chat come before what follows
 	sent, err := r.set.Send(t.Context(), "telegram", "default", Outbound{ID: "f", To: "7", Text: "here", Files: []File{{Name: "a.png", MIME: "image/png", Data: []byte("x")}, {Name: "a.pdf", Data: []byte("y")}}})
 	if err != nil || sent.MessageID == "" {
 		t.Fatal(err)
@@ -154,6 +155,27 @@ func TestTelegramFiles(t *testing.T) {
 	if last[0]["photo"] != "a.png" || last[1]["document"] != "a.pdf" || last[2]["text"] != "here" {
 		t.Errorf("%v", last)
 	}
+}
+
+// TestTelegramOddPicture: a picture that the network does not take as one arrives
+// as a document; what it refuses either way is refused once each.
+func TestTelegramOddPicture(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig, api *fakeAPI) {
+		api.answer = func(method string, _ int, in map[string]any, w http.ResponseWriter) bool {
+			if in["chat_id"] == "8" {
+				return fakeFail(w, 400, "Bad Request: chat not found", "")
+			}
+			return method == "sendPhoto" && fakeFail(w, 400, "Bad Request: PHOTO_INVALID_DIMENSIONS", "")
+		}
+		r.set.Apply([]config.ChannelAccount{bot(pipeRoot)})
+		picture := []File{{Name: "long.png", MIME: "image/png", Data: []byte("x")}}
+		if _, err := r.set.Send(t.Context(), "telegram", "", Outbound{ID: "a", To: "7", Files: picture}); err != nil || len(api.sends) != 1 || api.sends[0]["document"] != "long.png" {
+			t.Errorf("%v, %v", err, api.sends)
+		}
+		if _, err := r.set.Send(t.Context(), "telegram", "", Outbound{ID: "b", To: "8", Files: picture}); err == nil || api.count("sendPhoto")+api.count("sendDocument") != 4 {
+			t.Errorf("%v, %v", err, api.calls)
+		}
+	})
 }
 
 // TestTelegramStop: the poll is over when StopReceiving returns, and one account's
@@ -182,7 +204,7 @@ func TestTelegramStop(t *testing.T) {
 	r.set.StopReceiving()
 	select {
 	case <-poll.Done():
-	case <-time.After(5 * time.Second):
+	case <-time.After(pollTime / 2):
 		t.Error("the poll goes on")
 	}
 }

@@ -19,6 +19,10 @@ import (
 	"openclaw/reload/config"
 )
 
+// prompt bounds what is to end within two seconds, for a machine that is slow and
+// has more to do; what ends by itself takes a minute.
+const prompt = 20 * time.Second
+
 // newYard is a house whose programs run: sandboxed, or not and unasked.
 func newYard(t *testing.T, walls string) *house {
 	t.Helper()
@@ -26,7 +30,7 @@ func newYard(t *testing.T, walls string) *house {
 	h.cfg.Tools.Exec.Mode = "full"
 	h.scope.Agent.SandboxMode = walls
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), prompt)
 		defer cancel()
 		if err := h.tools.Close(ctx); err != nil {
 			t.Error("close:", err)
@@ -202,7 +206,7 @@ func TestAbuse(t *testing.T) {
 						cancel(errors.New("aborted by hand"))
 					}
 				})
-				if took := time.Since(began); took > 2*time.Second {
+				if took := time.Since(began); took > prompt {
 					t.Errorf("ended after %v", took)
 				}
 				if got := (<-other).Content.String(); got != "other\n" {
@@ -213,7 +217,7 @@ func TestAbuse(t *testing.T) {
 				}
 				if raw, err := os.ReadFile(filepath.Join(h.dir, "pid")); err == nil {
 					pid, _ := strconv.Atoi(strings.TrimSpace(string(raw)))
-					gone(t, pid, 100*time.Millisecond)
+					gone(t, pid, prompt)
 				}
 			})
 		})
@@ -306,7 +310,7 @@ func TestBackground(t *testing.T) {
 		poll := func(want string) Result { // output may come in pieces
 			t.Helper()
 			var got string
-			for end := time.Now().Add(5 * time.Second); time.Now().Before(end) && !strings.Contains(got, want); {
+			for end := time.Now().Add(prompt); time.Now().Before(end) && !strings.Contains(got, want); {
 				r = do("poll", `,"timeout":1000`)
 				got += r.Content.String()
 			}
@@ -350,7 +354,7 @@ func TestBackground(t *testing.T) {
 		h.fails("process", `{"action":"write","sessionId":"`+id+`","data":"x"}`, "input is closed")
 		began := time.Now()
 		r = do("kill", "")
-		if !strings.Contains(r.Content.String(), "killed") || time.Since(began) > 2*time.Second {
+		if !strings.Contains(r.Content.String(), "killed") || time.Since(began) > prompt {
 			t.Errorf("%s after %v", r.Content, time.Since(began))
 		}
 		do("remove", "")
@@ -372,10 +376,10 @@ func TestClose(t *testing.T) {
 			pids = append(pids, asked[int](t, h.call("exec", `{"command":"trap '' TERM; while :; do sleep 60; done","background":true}`), "pid"))
 		}
 		h.fails("exec", `{"command":"true","background":true}`, "16 programs of this session are running")
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), prompt)
 		defer cancel()
 		began := time.Now()
-		if err := h.tools.Close(ctx); err != nil || time.Since(began) > 3*time.Second {
+		if err := h.tools.Close(ctx); err != nil || time.Since(began) > prompt {
 			t.Error(err, time.Since(began))
 		}
 		for _, pid := range pids {

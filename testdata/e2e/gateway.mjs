@@ -11,7 +11,8 @@ import { once } from "node:events";
 
 export const token = "7d1f0b6c2a9e48f35b60c7d8e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4";
 
-async function freePort() {
+/** The first port of a block that nobody listens on. */
+export async function freePort() {
   for (let p = 21000; p < 32000; p += 111) {
     const s = createTCP();
     const ok = await new Promise((done) => s.once("error", () => done(false)).listen(p, "127.0.0.1", () => done(true)));
@@ -104,7 +105,7 @@ export async function gateway(providerURL) {
   for (let i = 0; ; i++) {
     const up = await fetch(`${base}/readyz`).then((r) => r.ok, () => false);
     if (up) break;
-    if (i > 500 || child.exitCode !== null) throw new Error(`the gateway did not start: ${stderr}`);
+    if (i > 6000 || child.exitCode !== null) throw new Error(`the gateway did not start: ${stderr}`);
     await new Promise((r) => setTimeout(r, 10));
   }
   return {

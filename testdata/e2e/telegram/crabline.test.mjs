@@ -9,13 +9,13 @@ import path from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { provider, token } from "./gateway.mjs";
+import { freePort, provider, token } from "./gateway.mjs";
 
 const crabline = fileURLToPath(new URL("node_modules/@openclaw/crabline/dist/src/bin/crabline.js", import.meta.url));
 const homes = [], running = [];
 let server, manifest, models, one;
 
-async function until(what, ok, ms = 30_000) {
+async function until(what, ok, ms = 60_000) {
   for (const end = Date.now() + ms; ; await new Promise((r) => setTimeout(r, 20))) {
     const got = await ok();
     if (got) return got;
@@ -23,9 +23,9 @@ async function until(what, ok, ms = 30_000) {
   }
 }
 
-/** The texts that the API took, in order. */
+/** The texts that the API took, in order; the last line may be half written. */
 const sent = () =>
-  fs.readFileSync(manifest.recorderPath, "utf8").split("\n").filter(Boolean).map((l) => JSON.parse(l))
+  fs.readFileSync(manifest.recorderPath, "utf8").split("\n").slice(0, -1).filter(Boolean).map((l) => JSON.parse(l))
     .filter((e) => e.accepted && /\/(sendMessage|editMessageText)$/.test(e.path)).map((e) => e.body?.text);
 
 const say = async (fromId, text, more = {}) => {
@@ -81,7 +81,7 @@ before(async () => {
   await until("crabline", () => { try { return (manifest = JSON.parse(text)); } catch { return false; } });
   fs.closeSync(fs.openSync(manifest.recorderPath, "a"));
   models = await provider();
-  one = new Gateway(24111);
+  one = new Gateway(await freePort());
   await one.start();
 });
 after(async () => {
@@ -142,7 +142,7 @@ test("a restart and a kill -9 lose nothing, and meet no poll of their own", asyn
 });
 
 test("of two gateways with one token one says so, and the other goes on", async () => {
-  const two = new Gateway(24333, { allowFrom: [7] });
+  const two = new Gateway(await freePort(), { allowFrom: [7] });
   await two.start();
   const says = (a) => a.state === "waiting" && /another program polls with this bot token/.test(a.lastError);
   await until("the word of one", async () => says(await one.account()) || says(await two.account()));

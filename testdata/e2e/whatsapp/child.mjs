@@ -61,7 +61,7 @@ export class Child {
     this.exited.then(() => { for (const look of this.#waiting) look(true); });
   }
   /** The next line, from where the last one was found, that has these fields. */
-  next(fields, ms = 20_000) {
+  next(fields, ms = 60_000) {
     return new Promise((found, fail) => {
       const end = (why) => fail(new Error(`${why}: ${JSON.stringify(fields)} after ${JSON.stringify(this.lines.slice(-6))} ${this.stderr}`));
       const look = (over) => {
@@ -107,7 +107,7 @@ export class Child {
 }
 
 /** Waits until a condition of the other side holds. */
-export async function until(holds, ms = 10_000) {
+export async function until(holds, ms = 60_000) {
   for (const end = performance.now() + ms; !holds();) {
     assert.ok(performance.now() < end, `not in time: ${holds}`);
     await new Promise((go) => setTimeout(go, 10));

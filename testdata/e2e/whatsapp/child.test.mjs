@@ -451,7 +451,7 @@ test("it ends in time whatever the server does, with no file held open and no pr
     const since = performance.now();
     end(child);
     assert.equal(await child.exited, 0);
-    assert.ok(performance.now() - since < 5000);
+    assert.ok(performance.now() - since < 9000); // by itself after four seconds
     assert.equal(child.stderr, "");
   }
 });

@@ -12,7 +12,7 @@ import { Child, place, until } from "./child.mjs";
 const crabline = fileURLToPath(new URL("node_modules/@openclaw/crabline/dist/src/bin/crabline.js", import.meta.url));
 const ada = "15552223333@s.whatsapp.net", group = "120363000000000001@g.us";
 let server, manifest, at, child;
-const recorded = () => fs.readFileSync(manifest.recorderPath, "utf8").split("\n").filter(Boolean).map((l) => JSON.parse(l));
+const recorded = () => fs.readFileSync(manifest.recorderPath, "utf8").split("\n").slice(0, -1).filter(Boolean).map((l) => JSON.parse(l)); // the last may be half written
 const inbound = async (body) => {
   const answer = await fetch(manifest.endpoints.adminInboundUrl, {
     method: "POST", headers: { "content-type": "application/json", "x-crabline-admin-token": manifest.adminToken }, body: JSON.stringify(body),
@@ -25,7 +25,7 @@ before(async () => {
   server = spawn(process.execPath, [crabline, "--json", "serve", "whatsapp", "--recorder", path.join(at.dir, "recorder.jsonl")], { stdio: ["ignore", "pipe", "inherit"] });
   let text = "";
   server.stdout.setEncoding("utf8").on("data", (s) => (text += s));
-  await until(() => { try { return (manifest = JSON.parse(text)); } catch { return false; } }, 20_000);
+  await until(() => { try { return (manifest = JSON.parse(text)); } catch { return false; } }, 60_000);
   child = new Child(at, { url: manifest.endpoints.baileysWebSocketUrl });
 });
 after(async () => {

@@ -94,6 +94,14 @@ func answered(m Inbound) string {
 	return ""
 }
 
+// react answers a message that was let in by the emoji that is configured, if one is.
+func (a *Account) react(ctx context.Context, m Inbound) {
+	emoji := a.conf.Messages.Reaction(m.Group, m.Mentioned)
+	if r, ok := a.channel.(Reactor); ok && emoji != "" && m.Message != "" && !m.Again {
+		a.contained(func() error { r.React(ctx, m, emoji); return nil })
+	}
+}
+
 // edit has a queued message take the place of its preview, and reports whether
 // it must be sent anew instead, because that message cannot be changed.
 func (a *Account) edit(ctx context.Context, q *queued) (anew bool, err error) {

@@ -243,8 +243,8 @@ func (s *Set) Status() []Status {
 	return out
 }
 
-// find returns an account; without an id the channel's default, or first, one.
-func (s *Set) find(channel, account string) (*Account, error) {
+// Account returns an account; without an id the channel's default, or first, one.
+func (s *Set) Account(channel, account string) (*Account, error) {
 	var found []*running
 	for _, r := range s.all() {
 		if r.conf.Channel == channel && (account == "" || r.conf.Account == account) {
@@ -262,13 +262,13 @@ func (s *Set) find(channel, account string) (*Account, error) {
 
 // Has reports whether there is such an account.
 func (s *Set) Has(channel, account string) bool {
-	_, err := s.find(channel, account)
+	_, err := s.Account(channel, account)
 	return !errors.Is(err, ErrUnknown)
 }
 
 // Refuses reports whether a message would not be let in now.
 func (s *Set) Refuses(channel, account string, m *Inbound) bool {
-	a, err := s.find(channel, account)
+	a, err := s.Account(channel, account)
 	return err == nil && a.judge(m) != admitted
 }
 
@@ -280,7 +280,7 @@ func (s *Set) Queue(channel, account string, out Outbound, done func(Sent, error
 }
 
 func (s *Set) queue(channel, account string, out Outbound, done func(Sent, error)) (*Account, error) {
-	a, err := s.find(channel, account)
+	a, err := s.Account(channel, account)
 	if err != nil {
 		return nil, err
 	}
@@ -317,113 +317,6 @@ func (s *Set) Send(ctx context.Context, channel, account string, out Outbound) (
 		return Sent{}, &Outcome{err}
 	}
 	return sent, nil
-}
-
-// Logout has an account that links itself unlink, and returns its id. Of several
-// it guesses none.
-func (s *Set) Logout(channel, account string) (string, error) {
-	a, p, err := s.linking(channel, account)
-	if err != nil {
-		return "", err
-	}
-	others := func(r *running) bool { return r.conf.Channel == channel && r.conf.Account != a.ID() }
-	if account == "" && a.ID() != config.DefaultAccount && slices.ContainsFunc(s.all(), others) {
-		return "", fmt.Errorf("%s: %w", channel, ErrSeveral)
-	}
-	return a.ID(), p.logout()
-}
-
-// Login has an account that links itself do so, or go on after a closing that
-// waits for an operator. Its Status tells how that fares.
-func (s *Set) Login(channel, account string) (*Account, error) {
-	a, p, err := s.linking(channel, account)
-	if err != nil {
-		return nil, err
-	}
-	if s := a.Status(); s.State != StateOpen && s.QR == "" { // else that is under way
-		p.link(a)
-	}
-	return a, nil
-}
-
-// Account returns an account; without an id the channel's default, or first, one.
-func (s *Set) Account(channel, account string) (*Account, error) { return s.find(channel, account) }
-
-// linking finds an account whose channel is a program.
-func (s *Set) linking(channel, account string) (*Account, *process, error) {
-	a, err := s.find(channel, account)
-	if err != nil {
-		return nil, nil, err
-	}
-	p, ok := a.channel.(*process)
-	if !ok {
-		return nil, nil, fmt.Errorf("%s: %w", a.name(), ErrToken)
-	}
-	return a, p, nil
-}
-
-// ClearUncertain forgets the uncertain messages of an account, which an operator
-// has seen, and returns its id and how many there were.
-func (s *Set) ClearUncertain(channel, account string) (id string, n int, err error) {
-	a, err := s.find(channel, account)
-	if err != nil {
-		return "", 0, err
-	}
-	n = a.Status().Unsure
-	return a.ID(), n, a.keep(entry{Cleared: true})
-}
-
-// Pending lists who waits for leave to write to a channel, and the ids that
-// have it, by account.
-func (s *Set) Pending(channel string) (waiting []Request, allowed map[string][]string, err error) {
-	p, err := s.pairingOf(channel)
-	if err != nil {
-		return nil, nil, err
-	}
-	return p.list()
-}
-
-// Approve gives that leave to whom the code was told, and tells them where that
-// can be queued.
-func (s *Set) Approve(channel, code string) (Request, error) {
-	p, err := s.pairingOf(channel)
-	if err != nil {
-		return Request{}, err
-	}
-	r, err := p.approve(code, true)
-	if err == nil {
-		if a, e := s.find(channel, r.Account); e == nil {
-			if e := a.Queue(Outbound{ID: "approved-" + r.Code, To: r.Chat, Text: "You are approved. Say something."}, nil); e != nil {
-				a.log.Warn("an approved sender is not told", "channel", a.name(), "peer", r.ID, "err", e)
-			}
-		}
-	}
-	return r, err
-}
-
-// Reject refuses it to whom the code was told: there is no other one for a while.
-func (s *Set) Reject(channel, code string) (Request, error) {
-	p, err := s.pairingOf(channel)
-	if err != nil {
-		return Request{}, err
-	}
-	return p.approve(code, false)
-}
-
-// Revoke takes it back, for one account or for all, and returns which had it.
-func (s *Set) Revoke(channel, account, id string) (accounts []string, err error) {
-	p, err := s.pairingOf(channel)
-	if err != nil {
-		return nil, err
-	}
-	return p.revoke(account, config.PeerID(channel, id))
-}
-
-func (s *Set) pairingOf(channel string) (*pairing, error) {
-	if _, err := s.find(channel, ""); errors.Is(err, ErrUnknown) {
-		return nil, err
-	}
-	return s.pairing(channel)
 }
 
 // fileName is the start of the names of an account's files, and of no other's:

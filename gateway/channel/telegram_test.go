@@ -66,7 +66,7 @@ func TestTelegramBadDays(t *testing.T) {
 			api.answer = c.answer
 			api.say(10, 7, "hello *_[")
 			r.set.Apply([]config.ChannelAccount{bot(api.srv.URL)})
-			account, _ := r.set.find("telegram", "")
+			account, _ := r.set.Account("telegram", "")
 			r.until("the end", func() bool {
 				s := account.Status()
 				return account.Offset() == 11 && s.Waiting == 0 && s.Queued == 0

@@ -177,6 +177,11 @@ func TestImports(t *testing.T) {
 		if got[dir] == nil {
 			t.Errorf("package %q of the import table does not exist", dir)
 		}
+		for _, name := range readmes {
+			if raw, err := os.ReadFile(name); err != nil || dir != "" && !strings.Contains(string(raw), "\n| `"+dir+"` | ") {
+				t.Errorf("%s does not say what package %q is: %v", name, dir, err)
+			}
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -44,11 +45,15 @@ func (g *Gateway) send(ctx context.Context, p *peer, in *wire.Send) (*wire.SendR
 	v, err, _ := g.idem.do(p.grant.who, "send", in.IdempotencyKey, raw, func() (any, error) {
 		ctx, cancel := context.WithTimeoutCause(g.ctx, sendWait, context.DeadlineExceeded)
 		defer cancel()
-		sent, err := g.channels.Send(ctx, name, in.AccountID, out)
+		a, err := g.channels.Account(name, in.AccountID)
 		if err != nil {
 			return nil, sendError(err)
 		}
-		return &wire.SendResult{RunID: in.IdempotencyKey, MessageID: sent.MessageID, Channel: name, AccountID: cmp.Or(in.AccountID, config.DefaultAccount), To: in.To}, nil
+		sent, err := g.channels.Send(ctx, name, a.ID(), out)
+		if err != nil {
+			return nil, sendError(err)
+		}
+		return &wire.SendResult{RunID: in.IdempotencyKey, MessageID: sent.MessageID, Channel: name, AccountID: a.ID(), To: in.To}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -56,12 +61,16 @@ func (g *Gateway) send(ctx context.Context, p *peer, in *wire.Send) (*wire.SendR
 	return v.(*wire.SendResult), nil
 }
 
-// sendError tells a client why a message did not go out, or that nobody knows.
+// sendError tells a client why a message did not go out, or that nobody knows:
+// what was queued is not to be asked for again.
 func sendError(err error) error {
-	if e := knownError(err); e != nil && e.Code != wire.CodeAgentTimeout {
+	queued := errors.As(err, new(*channel.Outcome))
+	if e := knownError(err); e != nil && e.Code != wire.CodeAgentTimeout && !queued {
 		return e
 	}
-	return wire.Unavailable("%s", err)
+	e := wire.Unavailable("%s", err)
+	e.Retryable = !queued
+	return e
 }
 
 // messageAction is send for newer clients.
@@ -219,6 +228,11 @@ func (g *Gateway) pairingRevoke(ctx context.Context, p *peer, in *wire.PairingRe
 	}
 	for _, account := range accounts {
 		g.log.Info("approval of a sender revoked", "channel", in.Channel+":"+account, "peer", in.ID)
+		a, err := g.channels.Account(in.Channel, account)
+		if err == nil && g.cfg().Session.DMScope != "main" { // which others speak in too
+			id := config.PeerID(in.Channel, in.ID)
+			g.interrupt(a, channel.Inbound{From: id, Chat: id, Text: "/stop"}, 0)
+		}
 	}
 	return &wire.PairingRevoked{Channel: in.Channel, ID: in.ID, Accounts: accounts}, nil
 }

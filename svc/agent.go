@@ -3,6 +3,7 @@ package svc
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -33,7 +34,7 @@ func messageSend(ctx context.Context, e *Env, a *Args) error {
 		return usage("message send: --to is missing: the agent, or with --channel the chat, that gets the message")
 	}
 	text, err := message(e, a)
-	if err != nil {
+	if err != nil && (!errors.Is(err, errNoText) || a.Get("media") == "") {
 		return err
 	}
 	if a.Get("channel") != "" {
@@ -57,6 +58,8 @@ func messageSend(ctx context.Context, e *Env, a *Args) error {
 	})
 }
 
+var errNoText = usage("the message is missing: -m TEXT or --message-file FILE")
+
 // message is the text that -m, --message-file or stdin gives.
 func message(e *Env, a *Args) (string, error) {
 	text := a.Get("message")
@@ -71,7 +74,7 @@ func message(e *Env, a *Args) (string, error) {
 		text = string(raw)
 	}
 	if strings.TrimSpace(text) == "" {
-		return "", usage("the message is missing: -m TEXT or --message-file FILE")
+		return "", errNoText
 	}
 	return text, nil
 }

@@ -29,7 +29,7 @@ func channelSend(ctx context.Context, e *Env, a *Args, to, text string) error {
 		return e.printf("would send %d bytes to %s over %s\n", len(text), escape(to), escape(in.Channel))
 	}
 	return query(ctx, e, a, "send", in, func(_ *link, sent *wire.SendResult) error {
-		return e.printf("sent to %s over %s, message %s\n", escape(sent.To), escape(sent.Channel), escape(sent.MessageID))
+		return e.printf("sent to %s over %s:%s, message %s\n", escape(sent.To), escape(sent.Channel), escape(sent.AccountID), escape(sent.MessageID))
 	})
 }
 

@@ -3,6 +3,7 @@ package svc
 import (
 	"errors"
 	"os"
+	"slices"
 
 	"openclaw/wire"
 )
@@ -14,8 +15,8 @@ func (d *patient) channels(r *result) {
 	for i := range accounts {
 		a := &accounts[i]
 		name := a.Channel + ":" + a.Account
-		if a.DMPolicy == "open" {
-			r.warn("", "%s takes messages from anybody (dmPolicy is open)", name)
+		if a.DMPolicy != "disabled" && slices.Contains(a.AllowFrom, "*") { // as it does if dmPolicy is open
+			r.warn("", "%s takes messages from anybody (allowFrom has *)", name)
 		}
 		if a.Kind == "process" && len(a.Command) > 0 {
 			if fi, err := os.Stat(a.Command[0]); err != nil {

@@ -3,7 +3,6 @@ package agent
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -399,14 +398,6 @@ func (a *Agents) Drain(ctx context.Context) error {
 	a.unlock()
 	a.models.close()
 	return err
-}
-
-// newID makes a random UUID (RFC 9562 §5.4).
-func newID() string {
-	var b [16]byte
-	rand.Read(b[:]) // never fails
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 // refuse makes an error that says more than its sentinel.

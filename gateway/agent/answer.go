@@ -93,7 +93,7 @@ func (a *Agents) ownSession(t *Turn, agentID string) error {
 		return err
 	}
 	a.sweep(agentID, index)
-	t.SessionKey = "agent:" + agentID + answerKeys + newID()
+	t.SessionKey = "agent:" + agentID + answerKeys + store.NewID()
 	return nil
 }
 

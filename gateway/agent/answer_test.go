@@ -104,7 +104,7 @@ func TestAnswersAreForgotten(t *testing.T) {
 	age(a.Key, old)
 	age("agent:main:kim", old)
 	for i := range answersKept + 20 {
-		if err := index.Put(fmt.Sprintf("agent:main:openresponses:%d", i), store.Entry{SessionID: newID(), UpdatedAt: time.Now().Add(-time.Minute).UnixMilli()}); err != nil {
+		if err := index.Put(fmt.Sprintf("agent:main:openresponses:%d", i), store.Entry{SessionID: store.NewID(), UpdatedAt: time.Now().Add(-time.Minute).UnixMilli()}); err != nil {
 			t.Fatal(err)
 		}
 	}

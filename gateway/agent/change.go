@@ -47,7 +47,7 @@ func (a *Agents) Patch(key string, p Patch) (string, store.Entry, error) {
 		defer s.mu.Unlock()
 		entry, err = s.index.Update(s.key, func(e *store.Entry) {
 			if e.SessionID == "" {
-				e.SessionID = newID()
+				e.SessionID = store.NewID()
 			}
 			e.UpdatedAt = time.Now().UnixMilli()
 			if p.Model != nil {

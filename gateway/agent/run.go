@@ -190,7 +190,7 @@ func (e abortError) Error() string { return "aborted: " + e.reason }
 
 func newRun(id string, to address) *Run {
 	if id == "" {
-		id = newID()
+		id = store.NewID()
 	}
 	r := &Run{
 		ID: id, SessionKey: to.key, AgentID: to.agent, AcceptedAt: time.Now(),

@@ -89,7 +89,7 @@ func (s *session) load(create bool) (ok bool, err error) {
 		if !create {
 			return false, nil
 		}
-		e = store.Entry{SessionID: newID(), UpdatedAt: time.Now().UnixMilli()}
+		e = store.Entry{SessionID: store.NewID(), UpdatedAt: time.Now().UnixMilli()}
 		if err := s.index.Put(s.key, e); err != nil {
 			return false, err
 		}
@@ -364,7 +364,7 @@ func (s *session) waiting() (turns []*turn) {
 // move to it. It needs mu, and that no turn runs.
 func (s *session) restart(e store.Entry) error {
 	old, known := s.index.Get(s.key)
-	e.SessionID, e.UpdatedAt = newID(), time.Now().UnixMilli()
+	e.SessionID, e.UpdatedAt = store.NewID(), time.Now().UnixMilli()
 	if err := s.index.Put(s.key, e); err != nil {
 		return err
 	}

@@ -7,7 +7,7 @@
 // (supervise.go), judges who may speak (policy.go, pairing.go) and has it
 // answered (inbound.go, preview.go), sends (outbound.go, split.go), and keeps
 // what came and what is to be sent in a journal that survives kill -9
-// (journal.go). A Set is all accounts of a configuration (set.go). The package
+// (journal.go). A Set is all accounts of a configuration (set.go, operator.go). The package
 // knows nothing of agents: what is let in goes to a Handler, whose reply is sent.
 package channel
 
@@ -39,6 +39,12 @@ type Editor interface {
 	// Edit puts a text in place of a message's. Its error is a *Fault: a final
 	// one if that message cannot be changed.
 	Edit(ctx context.Context, to, message, text string) error
+}
+
+// Reactor is a Channel that can answer a message by an emoji.
+type Reactor interface {
+	// React does so, best effort.
+	React(ctx context.Context, m Inbound, emoji string)
 }
 
 // Checker is a Channel that knows before it is asked to send that it cannot.
@@ -116,10 +122,19 @@ func faultOf(err error) (*Fault, bool) {
 	return f, errors.As(err, &f)
 }
 
+// Outcome is why a message that was kept did not go out, or not surely or not
+// yet. To ask for the same once more would be another message.
+type Outcome struct{ Err error }
+
+func (o *Outcome) Error() string { return o.Err.Error() }
+func (o *Outcome) Unwrap() error { return o.Err }
+
 // What Send and the commands refuse.
 var (
 	ErrUnknown   = errors.New("no such channel")
 	ErrTarget    = errors.New("not a target of this channel")
+	ErrSeveral   = errors.New("there are several accounts: name one")
+	ErrToken     = errors.New("it is connected by a token of the configuration, and neither linked nor unlinked")
 	ErrNotLinked = errors.New("the channel is not linked")
 	ErrFull      = errors.New("too many messages wait to be sent")
 	ErrClosed    = errors.New("the channel is closed")

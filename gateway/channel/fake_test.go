@@ -162,6 +162,7 @@ func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
 	case "getUpdates":
 		offset, _ := in["offset"].(float64)
 		seconds, _ := in["timeout"].(float64)
+		limit, _ := in["limit"].(float64)
 		end, mine := time.After(time.Duration(seconds)*time.Second), make(chan struct{})
 		f.mu.Lock()
 		if f.polling != nil && f.second == "loses" {
@@ -187,7 +188,7 @@ func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
 			f.mu.Lock()
 			var batch []json.RawMessage
 			for i, id := range f.ids {
-				if id >= int64(offset) && len(batch) < 100 {
+				if id >= int64(offset) && len(batch) < int(limit) {
 					batch = append(batch, f.updates[i])
 				}
 			}

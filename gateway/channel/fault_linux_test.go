@@ -257,25 +257,19 @@ func TestApplyOne(t *testing.T) {
 	r.until("both", func() bool { return pidOf(stays) != "" && pidOf(changes) != "" })
 	first, other := pidOf(stays), pidOf(changes)
 	changes.AllowFrom = []string{"9"}
-	applied, began := make(chan struct{}), time.Now()
-	go func() {
-		defer close(applied)
-		r.set.Apply([]config.ChannelAccount{changes, stays})
-	}()
+	r.set.Apply([]config.ChannelAccount{changes, stays})
 	r.until("the end of it begins", func() bool { return r.set.Status()[1].State != StateOpen })
 	meanwhile := 0 // of the sends, on a slow machine not all
 	for i := range 10 {
 		if _, err := r.set.Send(t.Context(), "stays", "", Outbound{ID: fmt.Sprint(i), To: "c", Text: "x"}); err != nil || len(r.set.Status()) != 2 {
 			t.Errorf("a send: %v, %+v", err, r.set.Status())
 		}
-		select {
-		case <-applied:
-		default:
+		if lives(other) {
 			meanwhile++
 		}
 	}
-	if <-applied; meanwhile == 0 || time.Since(began) < stopTime {
-		t.Errorf("%d sends went out meanwhile, and it ended after %v", meanwhile, time.Since(began))
+	if meanwhile == 0 {
+		t.Error("no send went out while it ended")
 	}
 	r.until("the new one", func() bool { p := pidOf(changes); return p != "" && p != other && r.set.Status()[0].State == StateOpen })
 	if pidOf(stays) != first || !lives(first) || lives(other) {

@@ -288,9 +288,15 @@ func (a *Account) stopped(l *line) *Inbound {
 	return l.stop
 }
 
-// begin hands one message on, again while the handler has no room for it.
+// begin hands one message on, again while the handler has no room for it. One
+// whose sender is let in no longer is dropped.
 func (a *Account) begin(ctx context.Context, m Inbound, l *line) (reply func(context.Context) (string, error)) {
 	for wait := 50 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
+		if a.judge(&m) != admitted {
+			a.log.Info("message dropped: its sender is no longer let in", "channel", a.name(), "peer", m.From)
+			a.keep(entry{Done: m.ID}) // else it is judged again at the next start
+			return nil
+		}
 		if a.stopped(l) != nil {
 			return func(context.Context) (string, error) { return "", nil }
 		}
@@ -375,27 +381,12 @@ func about(m *Inbound) *Inbound {
 	return &Inbound{ID: m.ID, From: m.From, Chat: m.Chat, Group: m.Group, Thread: m.Thread, Mentioned: m.Mentioned}
 }
 
-// rejudge drops what waits of people who are no longer let in, as the policy or
-// the list is another one than when they wrote: messages without their reply,
-// and replies that are not sent.
-func (a *Account) rejudge() error {
-	var gone []entry
-	for i := range a.journal.waiting.list {
-		if m := &a.journal.waiting.list[i]; a.judge(m) != admitted {
-			a.log.Info("message dropped: its sender is no longer let in", "channel", a.name(), "peer", m.From)
-			gone = append(gone, entry{Done: m.ID})
-		}
+// due reports whether a message may still go out: what answers somebody does
+// while they are let in, or told a code.
+func (a *Account) due(out *Outbound) bool {
+	if out.About == nil {
+		return true
 	}
-	for _, q := range a.journal.queue.list {
-		if q.out.About == nil {
-			continue
-		}
-		v := a.judge(q.out.About)
-		if v == admitted || v == asked && strings.HasPrefix(q.out.ID, pairPrefix) {
-			continue
-		}
-		a.log.Info("reply dropped: its reader is no longer let in", "channel", a.name(), "peer", q.out.To)
-		gone = append(gone, entry{Sent: q.out.ID})
-	}
-	return a.journal.write(gone...)
+	v := a.judge(out.About)
+	return v == admitted || v == asked && strings.HasPrefix(out.ID, pairPrefix)
 }

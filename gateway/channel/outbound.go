@@ -26,7 +26,7 @@ func (a *Account) pieces(out Outbound) []Outbound {
 		one := out
 		one.Text, one.Files = text, files
 		if n := len(list); n > 0 {
-			one.ID, one.ReplyTo, one.Edit = fmt.Sprintf("%s/%d", out.ID, n), "", ""
+			one.ID, one.ReplyTo, one.Edit = fmt.Sprintf("%s %d", out.ID, n), "", ""
 		}
 		list = append(list, one)
 	}
@@ -164,9 +164,17 @@ func (a *Account) next() (*queued, time.Duration) {
 }
 
 // send delivers one message and notes what became of it: sent, to be tried
-// again, refused for good, given up, or uncertain.
+// again, refused for good, given up, or uncertain. What is no longer due is dropped.
 func (a *Account) send(ctx context.Context, q *queued) {
 	pause := func(d time.Duration) { a.pause(q.out.To, d) }
+	if !a.due(&q.out) {
+		a.log.Info("reply dropped: its reader is no longer let in", "channel", a.name(), "peer", q.out.To)
+		if a.keep(entry{Sent: q.out.ID}) != nil {
+			pause(diskPause)
+		}
+		poke(a.moved)
+		return
+	}
 	if err := a.keep(entry{Sending: q.out.ID}); err != nil {
 		pause(diskPause)
 		return

@@ -130,7 +130,7 @@ func (p *pairing) ask(account string, m *Inbound) (code string, tell bool, err e
 		}
 	}
 	if waiting >= maxPending {
-		if now.Sub(time.UnixMilli(pending[oldest].At)) < pendingStay {
+		if now.Sub(time.UnixMilli(pending[oldest].At)).Abs() < pendingStay {
 			tell = !p.full[account]
 			p.full[account] = true
 			return "", tell, nil
@@ -221,7 +221,7 @@ func (p *pairing) allowedLocked() map[string][]string {
 }
 
 func (p *pairing) pendingLocked(now time.Time) []Request {
-	return slices.DeleteFunc(slices.Clone(p.state.Pending), func(r Request) bool { return now.Sub(time.UnixMilli(r.At)) >= codeLife })
+	return slices.DeleteFunc(slices.Clone(p.state.Pending), func(r Request) bool { return now.Sub(time.UnixMilli(r.At)).Abs() >= codeLife }) // whichever way the clock jumps
 }
 
 func (p *pairing) store(next pairingFile) error {

@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -167,5 +168,50 @@ func TestReach(t *testing.T) {
 		if (err == nil) != c.ok || err != nil && !errors.Is(err, ErrTarget) {
 			t.Errorf("%s:%s %q: %v", c.channel, c.account, c.to, err)
 		}
+	}
+}
+
+// TestRevokedAtOnce: what somebody wrote before their approval was taken back is
+// neither handed on after that nor answered.
+func TestRevokedAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig, api *fakeAPI) {
+		handle, turn := r.set.o.Handle, make(chan struct{})
+		r.set.o.Handle = func(ctx context.Context, a *Account, m Inbound) (func(context.Context) (string, error), error) {
+			if m.Text == "waits" {
+				return nil, &Fault{Err: errors.New("busy"), Wait: time.Second}
+			}
+			reply, err := handle(ctx, a, m)
+			return func(ctx context.Context) (string, error) { <-turn; return reply(ctx) }, err
+		}
+		conf := bot(pipeRoot)
+		conf.DMPolicy, conf.AllowFrom = "pairing", nil
+		p, _ := r.set.pairing("telegram")
+		if _, err := p.approve(askers(t, p, "9")[0], true); err != nil {
+			t.Fatal(err)
+		}
+		r.set.Apply([]config.ChannelAccount{conf})
+		api.say(10, 9, "is being answered")
+		api.say(11, 9, "waits")
+		r.until("both", func() bool { return r.account().Status().Waiting == 2 })
+		time.Sleep(time.Minute)
+		if _, err := r.set.Revoke("telegram", "", "9"); err != nil {
+			t.Fatal(err)
+		}
+		close(turn)
+		r.settled(12)
+		if got := api.sent(); len(got) != 0 || r.count("no longer let in") != 2 {
+			t.Errorf("sent %q\n%s", got, r.logs)
+		}
+	})
+}
+
+// TestPairingClock: a clock that is set back does not lengthen a code's life by as much.
+func TestPairingClock(t *testing.T) {
+	r := newRig(t)
+	p, _ := openPairing(r.dir, "telegram")
+	at := time.Now().Add(3 * codeLife).UnixMilli()
+	p.state.Pending = []Request{{Code: "AAAAAAAA", Account: "default", ID: "1", At: at}}
+	if _, err := p.approve("AAAAAAAA", true); !errors.Is(err, ErrCode) {
+		t.Error("a code of days to come is good:", err)
 	}
 }

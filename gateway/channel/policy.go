@@ -33,7 +33,7 @@ func judge(c *config.ChannelAccount, m *Inbound, paired func(id string) bool) ve
 	case m.Group:
 		return judgeGroup(c, m)
 	}
-	own, policy, from := direct(c, m.Chat)
+	own, policy, from := direct(c, m.From)
 	switch {
 	case policy == "disabled", own.RequireTopic && m.Thread == "", own.AllowFrom != nil && !listed(own.AllowFrom, m.From):
 		return refused

@@ -51,7 +51,7 @@ func (a *Account) preview(ctx context.Context, whole <-chan struct{}, m Inbound,
 		if list := a.pieces(Outbound{Text: d.get()}); len(list) > 0 {
 			text = list[0].Text
 		}
-		if text == "" || text == shown || a.Status().State != StateOpen {
+		if text == "" || text == shown || a.Status().State != StateOpen || !a.quiet(m.Chat) || a.judge(&m) != admitted {
 			continue
 		}
 		err := a.contained(func() (err error) {
@@ -78,12 +78,28 @@ func (a *Account) preview(ctx context.Context, whole <-chan struct{}, m Inbound,
 	}
 }
 
+// quiet reports whether a chat may be written to now, and nothing waits to be
+// sent there, which a preview would overtake.
+func (a *Account) quiet(chat string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.journal.unsent(chat) == 0 && !a.pauses[chat].After(time.Now())
+}
+
 // answered is the message that an answer refers to.
 func answered(m Inbound) string {
 	if m.Group {
 		return m.Message
 	}
 	return ""
+}
+
+// react answers a message that was let in by the emoji that is configured, if one is.
+func (a *Account) react(ctx context.Context, m Inbound) {
+	emoji := a.conf.Messages.Reaction(m.Group, m.Mentioned)
+	if r, ok := a.channel.(Reactor); ok && emoji != "" && m.Message != "" && !m.Again {
+		a.contained(func() error { r.React(ctx, m, emoji); return nil })
+	}
 }
 
 // edit has a queued message take the place of its preview, and reports whether

@@ -274,3 +274,40 @@ func TestTelegramEdit(t *testing.T) {
 		})
 	}
 }
+
+// TestPreviewWaits: an answer is not shown, even in part, between the parts of
+// the one before it, nor while the network wants its chat left alone.
+func TestPreviewWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		long := strings.Repeat("first ", 60)
+		var until time.Time // nothing may be sent
+		b := &board{}
+		b.refuse = func(_ bool, text string) error {
+			if now := time.Now(); now.Before(until) {
+				t.Errorf("%q before its time", text)
+			} else if until.IsZero() && len(b.shown) == 2 {
+				until = now.Add(20 * time.Second)
+				return &Fault{Err: errors.New("429"), Wait: 20 * time.Second}
+			}
+			return nil
+		}
+		words := strings.Fields(strings.Repeat("second ", 40))
+		grow := growing(words...)
+		r := newRig(t)
+		a, end := b.run(r, "partial", func(ctx context.Context, a *Account, m Inbound) (func(context.Context) (string, error), error) {
+			if m.ID == "1" {
+				return func(context.Context) (string, error) { return long, nil }, nil
+			}
+			return grow(ctx, a, m)
+		})
+		if err := a.Receive(t.Context(), 1, Inbound{ID: "1", From: "7", Chat: "7", Text: "a"}, Inbound{ID: "2", From: "7", Chat: "7", Text: "b"}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		end()
+		want := append(Split(long, 100), Split(strings.Join(words, ""), 100)...)
+		if !slices.Equal(b.shown, want) {
+			t.Errorf("shown:\n%q\nwant:\n%q\n%s", b.shown, want, r.logs)
+		}
+	})
+}

@@ -14,7 +14,7 @@ import (
 // listed. That anybody may write to an account lets nobody be written to. agent
 // tells whose chat it is; an agent writes only to those whom it also answers.
 func (s *Set) Reach(channel, account, to string, agent func(account string, group bool) bool) error {
-	a, err := s.find(channel, account)
+	a, err := s.Account(channel, account)
 	if err != nil {
 		return err
 	}

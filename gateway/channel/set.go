@@ -23,6 +23,7 @@ type Options struct {
 	Log       *slog.Logger
 	Handle    Handler
 	Interrupt Interrupter                                                       // nil = nothing interrupts
+	Changed   func()                                                            // an account has another state; it must not wait. nil = nobody cares
 	Dial      func(ctx context.Context, network, addr string) (net.Conn, error) // nil is the network
 
 	WhatsApp     *whatsapp.Kit // of tests; nil is the binary's own
@@ -34,7 +35,7 @@ type Set struct {
 	o    Options
 	work sync.WaitGroup
 
-	applying sync.Mutex // held by the one Apply that is under way
+	applying sync.Mutex // held while the one Apply is under way, also what it left to be done
 
 	mu       sync.Mutex // never held while something ends or is read
 	accounts []*running
@@ -49,29 +50,51 @@ type running struct {
 	end  context.CancelFunc
 }
 
+const endTime = time.Second // that a change waits for an account to end
+
 // New returns a Set without accounts.
 func New(o Options) *Set { return &Set{o: o, pairings: map[string]*pairing{}} }
 
 // Apply makes the accounts of list the running ones. Those that are as they were
-// are left alone; one that changed ends first and begins again.
+// are left alone; one that changed ends first and begins again. One that could
+// not be made is made anew. While one takes its time to end, the rest of that is
+// done when Apply has returned, and before the next one begins.
 func (s *Set) Apply(list []config.ChannelAccount) {
 	s.applying.Lock()
-	defer s.applying.Unlock()
 	old := map[int]*running{} // by their place in list
 	var over []*running
 	for _, r := range s.all() {
-		if i := slices.IndexFunc(list, func(c config.ChannelAccount) bool { return reflect.DeepEqual(c, r.conf) }); i >= 0 {
+		if i := slices.IndexFunc(list, func(c config.ChannelAccount) bool { return reflect.DeepEqual(c, r.conf) }); i >= 0 && r.err == nil {
 			old[i] = r
 		} else {
 			over = append(over, r)
 			r.end()
 		}
 	}
-	for _, r := range over {
-		if r.Account != nil {
-			<-r.gone
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for _, r := range over {
+			if r.Account != nil {
+				<-r.gone
+			}
 		}
+	}()
+	rest := func() {
+		defer s.applying.Unlock()
+		<-ended
+		s.begin(list, old)
 	}
+	select {
+	case <-ended:
+		rest()
+	case <-time.After(endTime):
+		go rest()
+	}
+}
+
+// begin makes the accounts of list that old, by their place, has not.
+func (s *Set) begin(list []config.ChannelAccount, old map[int]*running) {
 	next := make([]*running, len(list))
 	for i := range list {
 		if next[i] = old[i]; next[i] == nil {
@@ -110,7 +133,7 @@ func (s *Set) open(c config.ChannelAccount) *running {
 
 func (s *Set) account(c config.ChannelAccount, p *pairing) (a *Account, err error) {
 	a = &Account{
-		conf: c, log: s.o.Log, pairing: p, handle: s.o.Handle, interrupt: s.o.Interrupt,
+		conf: c, log: s.o.Log, pairing: p, handle: s.o.Handle, interrupt: s.o.Interrupt, changed: s.o.Changed,
 		wake: make(chan struct{}, 1), news: make(chan struct{}, 1), redo: make(chan struct{}, 1), moved: make(chan struct{}, 1), gone: make(chan struct{}), runDone: make(chan struct{}),
 		pauses: map[string]time.Time{}, sending: map[string]bool{}, fullTold: map[string]time.Time{}, told: map[string]*outcome{}, chats: map[string]*line{},
 		status: Status{State: StateConnecting},
@@ -134,10 +157,6 @@ func (s *Set) account(c config.ChannelAccount, p *pairing) (a *Account, err erro
 	}
 	for _, e := range crashed {
 		a.log.Warn("message uncertain: it may have arrived", "channel", a.name(), "peer", e.Uncertain.To, "err", e.Uncertain.Why)
-	}
-	if err := a.rejudge(); err != nil {
-		a.journal.file.Close()
-		return nil, err
 	}
 	a.fresh = slices.Clone(a.journal.waiting.list)
 	return a, nil
@@ -170,6 +189,8 @@ func (s *Set) pairing(channel string) (*pairing, error) {
 // StopReceiving ends the connections' inbound side and waits for it: a poll that
 // is under way must not meet the next gateway's.
 func (s *Set) StopReceiving() {
+	s.applying.Lock() // what is just being made is stopped too
+	defer s.applying.Unlock()
 	for _, r := range s.all() {
 		if r.Account != nil {
 			r.stop()
@@ -185,6 +206,8 @@ func (s *Set) StopReceiving() {
 // Close ends everything, after what can be sent within the margin. What is not
 // sent or answered then waits for the next start.
 func (s *Set) Close(margin time.Duration) {
+	s.applying.Lock()
+	defer s.applying.Unlock()
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
@@ -220,8 +243,8 @@ func (s *Set) Status() []Status {
 	return out
 }
 
-// find returns an account; without an id the channel's default, or only, one.
-func (s *Set) find(channel, account string) (*Account, error) {
+// Account returns an account; without an id the channel's default, or first, one.
+func (s *Set) Account(channel, account string) (*Account, error) {
 	var found []*running
 	for _, r := range s.all() {
 		if r.conf.Channel == channel && (account == "" || r.conf.Account == account) {
@@ -239,8 +262,14 @@ func (s *Set) find(channel, account string) (*Account, error) {
 
 // Has reports whether there is such an account.
 func (s *Set) Has(channel, account string) bool {
-	_, err := s.find(channel, account)
+	_, err := s.Account(channel, account)
 	return !errors.Is(err, ErrUnknown)
+}
+
+// Refuses reports whether a message would not be let in now.
+func (s *Set) Refuses(channel, account string, m *Inbound) bool {
+	a, err := s.Account(channel, account)
+	return err == nil && a.judge(m) != admitted
 }
 
 // Queue keeps a message to be sent by an account; done, if any, is told what
@@ -251,7 +280,7 @@ func (s *Set) Queue(channel, account string, out Outbound, done func(Sent, error
 }
 
 func (s *Set) queue(channel, account string, out Outbound, done func(Sent, error)) (*Account, error) {
-	a, err := s.find(channel, account)
+	a, err := s.Account(channel, account)
 	if err != nil {
 		return nil, err
 	}
@@ -265,8 +294,8 @@ func (s *Set) queue(channel, account string, out Outbound, done func(Sent, error
 }
 
 // Send queues a message and waits until it was sent, refused or is uncertain.
-// When ctx ends first it stays queued.
-func (s *Set) Send(ctx context.Context, channel, account string, out Outbound) (Sent, error) {
+// When ctx ends first it stays queued. Of what was queued the error is an *Outcome.
+func (s *Set) Send(ctx context.Context, channel, account string, out Outbound) (sent Sent, err error) {
 	type result struct {
 		Sent
 		error
@@ -278,114 +307,16 @@ func (s *Set) Send(ctx context.Context, channel, account string, out Outbound) (
 	}
 	select {
 	case r := <-done:
-		return r.Sent, r.error
+		err, sent = r.error, r.Sent
 	case <-ctx.Done():
-		return Sent{}, fmt.Errorf("%s: not sent yet, and stays queued: %w", a.name(), context.Cause(ctx))
+		err = fmt.Errorf("%s: not sent yet, and stays queued: %w", a.name(), context.Cause(ctx))
 	case <-a.gone:
-		return Sent{}, fmt.Errorf("%s: not sent yet, and stays queued: %w", a.name(), ErrClosed)
+		err = fmt.Errorf("%s: not sent yet, and stays queued: %w", a.name(), ErrClosed)
 	}
-}
-
-// Logout has an account that links itself unlink, and returns its id.
-func (s *Set) Logout(channel, account string) (string, error) {
-	a, p, err := s.linking(channel, account)
 	if err != nil {
-		return "", err
+		return Sent{}, &Outcome{err}
 	}
-	return a.ID(), p.logout()
-}
-
-// Login has an account that links itself do so, or go on after a closing that
-// waits for an operator. Its Status tells how that fares.
-func (s *Set) Login(channel, account string) (*Account, error) {
-	a, p, err := s.linking(channel, account)
-	if err != nil {
-		return nil, err
-	}
-	if s := a.Status(); s.State != StateOpen && s.QR == "" { // else that is under way
-		p.link(a)
-	}
-	return a, nil
-}
-
-// Account returns an account; without an id the channel's default, or only, one.
-func (s *Set) Account(channel, account string) (*Account, error) { return s.find(channel, account) }
-
-// linking finds an account whose channel is a program.
-func (s *Set) linking(channel, account string) (*Account, *process, error) {
-	a, err := s.find(channel, account)
-	if err != nil {
-		return nil, nil, err
-	}
-	p, ok := a.channel.(*process)
-	if !ok {
-		return nil, nil, fmt.Errorf("%s is not linked but has a token: take it out of the configuration: %w", a.name(), ErrUnknown)
-	}
-	return a, p, nil
-}
-
-// ClearUncertain forgets the uncertain messages of an account, which an operator
-// has seen, and returns its id and how many there were.
-func (s *Set) ClearUncertain(channel, account string) (id string, n int, err error) {
-	a, err := s.find(channel, account)
-	if err != nil {
-		return "", 0, err
-	}
-	n = a.Status().Unsure
-	return a.ID(), n, a.keep(entry{Cleared: true})
-}
-
-// Pending lists who waits for leave to write to a channel, and the ids that
-// have it, by account.
-func (s *Set) Pending(channel string) (waiting []Request, allowed map[string][]string, err error) {
-	p, err := s.pairingOf(channel)
-	if err != nil {
-		return nil, nil, err
-	}
-	return p.list()
-}
-
-// Approve gives that leave to whom the code was told, and tells them where that
-// can be queued.
-func (s *Set) Approve(channel, code string) (Request, error) {
-	p, err := s.pairingOf(channel)
-	if err != nil {
-		return Request{}, err
-	}
-	r, err := p.approve(code, true)
-	if err == nil {
-		if a, e := s.find(channel, r.Account); e == nil {
-			if e := a.Queue(Outbound{ID: "approved-" + r.Code, To: r.Chat, Text: "You are approved. Say something."}, nil); e != nil {
-				a.log.Warn("an approved sender is not told", "channel", a.name(), "peer", r.ID, "err", e)
-			}
-		}
-	}
-	return r, err
-}
-
-// Reject refuses it to whom the code was told: there is no other one for a while.
-func (s *Set) Reject(channel, code string) (Request, error) {
-	p, err := s.pairingOf(channel)
-	if err != nil {
-		return Request{}, err
-	}
-	return p.approve(code, false)
-}
-
-// Revoke takes it back, for one account or for all, and returns which had it.
-func (s *Set) Revoke(channel, account, id string) (accounts []string, err error) {
-	p, err := s.pairingOf(channel)
-	if err != nil {
-		return nil, err
-	}
-	return p.revoke(account, config.PeerID(channel, id))
-}
-
-func (s *Set) pairingOf(channel string) (*pairing, error) {
-	if _, err := s.find(channel, ""); errors.Is(err, ErrUnknown) {
-		return nil, err
-	}
-	return s.pairing(channel)
+	return sent, nil
 }
 
 // fileName is the start of the names of an account's files, and of no other's:

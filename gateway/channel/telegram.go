@@ -68,6 +68,8 @@ func (e *apiError) Error() string {
 	return fmt.Sprintf("telegram: %d %s", e.code, e.text)
 }
 
+var errTooMuch = fmt.Errorf("telegram: an answer of more than %d bytes", maxAnswer)
+
 // errBegun marks a failure after the request went out.
 type errBegun struct{ error }
 
@@ -111,7 +113,7 @@ func (t *telegram) post(ctx context.Context, limit time.Duration, method, conten
 	case err != nil && resp.StatusCode == http.StatusOK:
 		return errBegun{t.redact(fmt.Errorf("telegram: the answer broke off: %w", err))}
 	case len(raw) > maxAnswer:
-		return errBegun{fmt.Errorf("telegram: an answer of more than %d bytes", maxAnswer)}
+		return errBegun{errTooMuch}
 	}
 	bad := json.Unmarshal(raw, &answer)
 	switch {

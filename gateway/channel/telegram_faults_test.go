@@ -31,7 +31,7 @@ func inBubble(t *testing.T, test func(t *testing.T, r *rig, api *fakeAPI)) {
 }
 
 func (r *rig) account() *Account {
-	a, err := r.set.find("telegram", "")
+	a, err := r.set.Account("telegram", "")
 	if err != nil {
 		r.t.Fatal(err)
 	}

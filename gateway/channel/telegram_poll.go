@@ -15,6 +15,7 @@ const (
 	pollMargin = 10 * time.Second // after which a poll that should have ended is given up
 	pollPause  = time.Second      // after one that brought nothing new
 	pollHeld   = 2 * time.Second  // after which one that has no answer is not refused
+	pollBatch  = 100              // updates of one answer, at most
 	maxBatch   = 8 << 20          // bytes of messages that are kept at a time
 )
 
@@ -38,7 +39,7 @@ func (t *telegram) Run(ctx context.Context, a *Account) error {
 // tells that the bot is ours to poll; a server that holds it all the same has
 // not refused it.
 func (t *telegram) poll(ctx context.Context, a *Account) error {
-	wait, told := 0, false
+	wait, limit, told := 0, pollBatch, false
 	for offset := a.Offset(); ; {
 		held := make(chan struct{})
 		timer := time.AfterFunc(pollHeld, func() {
@@ -49,7 +50,7 @@ func (t *telegram) poll(ctx context.Context, a *Account) error {
 		})
 		var batch []json.RawMessage
 		err := t.call(ctx, pollTime+pollMargin, "getUpdates", map[string]any{
-			"offset": offset, "limit": 100, "timeout": wait, "allowed_updates": []string{"message"},
+			"offset": offset, "limit": limit, "timeout": wait, "allowed_updates": []string{"message"},
 		}, &batch)
 		if !timer.Stop() {
 			<-held
@@ -62,8 +63,15 @@ func (t *telegram) poll(ctx context.Context, a *Account) error {
 				continue
 			}
 		}
+		if errors.Is(err, errTooMuch) && limit > 1 { // strangers decide how long updates are
+			limit /= 10
+			continue
+		}
 		if err != nil {
 			return t.fault(err)
+		}
+		if len(batch) < limit {
+			limit = pollBatch
 		}
 		wait = int(pollTime / time.Second)
 		a.Alive("@" + t.me.Load().Username)

@@ -68,6 +68,23 @@ func TestTelegramRenumbered(t *testing.T) {
 	})
 }
 
+// TestTelegramLongUpdates: what strangers write at such length that no answer
+// holds a hundred of it is taken in smaller parts, and keeps nobody out.
+func TestTelegramLongUpdates(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig, api *fakeAPI) {
+		long := strings.Repeat("x", 200<<10)
+		for i := range int64(70) {
+			api.push(10+i, fmt.Sprintf(`"message":{"message_id":%d,"from":{"id":666},"chat":{"id":666,"type":"private"},"text":"x","reply_to_message":{"text":"%s"}}`, i+1, long))
+		}
+		api.say(80, 7, "hello")
+		r.set.Apply([]config.ChannelAccount{bot(pipeRoot)})
+		r.settled(81)
+		if got := api.sent(); len(got) != 1 || got[0] != "you said hello" || r.count("channel down") != 0 || api.count("getUpdates") > 20 {
+			t.Errorf("answered %q after %d polls\n%s", got, api.count("getUpdates"), r.logs)
+		}
+	})
+}
+
 // TestTelegramRepeats: an API that says the same again without end, or nothing
 // that has a number, is asked no more often than once in a while, and costs
 // neither lines in the log nor in the journal.

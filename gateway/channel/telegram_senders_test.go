@@ -158,7 +158,7 @@ func TestTelegramSenders(t *testing.T) {
 			}
 			api.push(10, c.update)
 			r.set.Apply([]config.ChannelAccount{conf})
-			account, err := r.set.find("telegram", "")
+			account, err := r.set.Account("telegram", "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -197,7 +197,7 @@ func TestTelegramMigration(t *testing.T) {
 	conf := bot(api.srv.URL)
 	conf.Groups = map[string]config.Group{"-4": {Enabled: true}}
 	r.set.Apply([]config.ChannelAccount{conf})
-	account, _ := r.set.find("telegram", "")
+	account, _ := r.set.Account("telegram", "")
 	r.until("all three", func() bool { return account.Offset() == 13 })
 	if logs := r.logs.String(); !strings.Contains(logs, "new id") || !strings.Contains(logs, "new=-1004") || len(r.got) != 0 {
 		t.Errorf("handed on %v\n%s", r.got, logs)

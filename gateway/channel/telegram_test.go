@@ -3,6 +3,7 @@ package channel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -65,7 +66,7 @@ func TestTelegramBadDays(t *testing.T) {
 			api.answer = c.answer
 			api.say(10, 7, "hello *_[")
 			r.set.Apply([]config.ChannelAccount{bot(api.srv.URL)})
-			account, _ := r.set.find("telegram", "")
+			account, _ := r.set.Account("telegram", "")
 			r.until("the end", func() bool {
 				s := account.Status()
 				return account.Offset() == 11 && s.Waiting == 0 && s.Queued == 0
@@ -155,6 +156,48 @@ func TestTelegramFiles(t *testing.T) {
 	if last[0]["photo"] != "a.png" || last[1]["document"] != "a.pdf" || last[2]["text"] != "here" {
 		t.Errorf("%v", last)
 	}
+}
+
+// TestTelegramWordless: who is let in is also answered to what has no words.
+func TestTelegramWordless(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig, api *fakeAPI) {
+		want := []string{"[sticker 🦞]", "[location 52.5, -13.25]", "[contact Ada L +49151]", "[round video, no type, 2 KB was not fetched: this kind is not read]"}
+		for i, part := range []string{`"sticker":{"file_id":"s","emoji":"🦞"}`, `"location":{"latitude":52.5,"longitude":-13.25}`,
+			`"contact":{"first_name":"Ada","last_name":"L","phone_number":"+49151","user_id":666}`, `"video_note":{"file_id":"v","file_size":2048}`} {
+			api.push(int64(10+i), fmt.Sprintf(`"message":{"message_id":%d,"from":{"id":7},"chat":{"id":7,"type":"private"},%s}`, i+1, part))
+		}
+		r.set.Apply([]config.ChannelAccount{bot(pipeRoot)})
+		r.settled(14)
+		for i, m := range r.got {
+			if m.Text != want[i] || m.From != "7" {
+				t.Errorf("%q from %s, want %q", m.Text, m.From, want[i])
+			}
+		}
+		if len(r.got) != len(want) {
+			t.Errorf("handed on %d", len(r.got))
+		}
+	})
+}
+
+// TestTelegramOddPicture: a picture that the network does not take as one arrives
+// as a document; what it refuses either way is refused once each.
+func TestTelegramOddPicture(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig, api *fakeAPI) {
+		api.answer = func(method string, _ int, in map[string]any, w http.ResponseWriter) bool {
+			if in["chat_id"] == "8" {
+				return fakeFail(w, 400, "Bad Request: chat not found", "")
+			}
+			return method == "sendPhoto" && fakeFail(w, 400, "Bad Request: PHOTO_INVALID_DIMENSIONS", "")
+		}
+		r.set.Apply([]config.ChannelAccount{bot(pipeRoot)})
+		picture := []File{{Name: "long.png", MIME: "image/png", Data: []byte("x")}}
+		if _, err := r.set.Send(t.Context(), "telegram", "", Outbound{ID: "a", To: "7", Files: picture}); err != nil || len(api.sends) != 1 || api.sends[0]["document"] != "long.png" {
+			t.Errorf("%v, %v", err, api.sends)
+		}
+		if _, err := r.set.Send(t.Context(), "telegram", "", Outbound{ID: "b", To: "8", Files: picture}); err == nil || api.count("sendPhoto")+api.count("sendDocument") != 4 {
+			t.Errorf("%v, %v", err, api.calls)
+		}
+	})
 }
 
 // TestTelegramStop: the poll is over when StopReceiving returns, and one account's

@@ -71,7 +71,7 @@ func (t *telegram) posted(ctx context.Context, a *Account, raw []byte) error {
 // Posted takes an update that the network posted for an account, by the secret
 // of which it was recognised. A final *Fault says that it will never be taken.
 func (s *Set) Posted(ctx context.Context, channel, account string, raw []byte) error {
-	a, err := s.find(channel, account)
+	a, err := s.Account(channel, account)
 	if err != nil {
 		return err
 	}

@@ -204,7 +204,7 @@ func TestBackupWhileWritten(t *testing.T) {
 				defer pause.RUnlock()
 				if n%20 == 1 { // a new session, the old one reset or deleted
 					old := id
-					id = NewSessionID()
+					id = NewID()
 					if old != "" && k%2 == 0 {
 						if _, err := s.Delete(key, true); err != nil {
 							t.Error(err)

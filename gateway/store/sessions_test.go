@@ -89,7 +89,7 @@ func TestErase(t *testing.T) {
 	d := mustOpen(t, state)
 	s := mustSessions(t, d)
 	for _, key := range []string{"gone", "stays"} {
-		e := Entry{SessionID: NewSessionID()}
+		e := Entry{SessionID: NewID()}
 		if err := s.Put(key, e); err != nil {
 			t.Fatal(err)
 		}
@@ -134,7 +134,7 @@ func TestSessionIDsAreFileNames(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for range 100 {
-		id := NewSessionID()
+		id := NewID()
 		if !validSessionID(id) || len(id) != 36 || id[14] != '4' || !strings.ContainsRune("89ab", rune(id[19])) || seen[id] {
 			t.Fatal(id)
 		}
@@ -466,11 +466,11 @@ func BenchmarkTurn(b *testing.B) {
 			d := mustOpen(b, filepath.Join(b.TempDir(), "state"))
 			s := mustSessions(b, d)
 			for i := range sessions {
-				if err := s.Put(fmt.Sprint("agent:main:k", i), Entry{SessionID: NewSessionID(), UpdatedAt: int64(i)}); err != nil {
+				if err := s.Put(fmt.Sprint("agent:main:k", i), Entry{SessionID: NewID(), UpdatedAt: int64(i)}); err != nil {
 					b.Fatal(err)
 				}
 			}
-			e := Entry{SessionID: NewSessionID()}
+			e := Entry{SessionID: NewID()}
 			tr := mustTranscript(b, s, e.SessionID)
 			b.Run("put", func(b *testing.B) {
 				for b.Loop() {
@@ -495,7 +495,7 @@ func BenchmarkLoadIndex(b *testing.B) {
 	d := mustOpen(b, state)
 	s := mustSessions(b, d)
 	for i := range 10_000 {
-		if err := s.Put(fmt.Sprint("agent:main:k", i), Entry{SessionID: NewSessionID(), UpdatedAt: int64(i), Model: "m", ModelProvider: "p", TotalTokens: 5}); err != nil {
+		if err := s.Put(fmt.Sprint("agent:main:k", i), Entry{SessionID: NewID(), UpdatedAt: int64(i), Model: "m", ModelProvider: "p", TotalTokens: 5}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -478,14 +478,14 @@ func childWriter(dir string) {
 		panic(err)
 	}
 	s.compactAt = 2000 // so that many die in a snapshot
-	boot := NewSessionID()
+	boot := NewID()
 	fmt.Println("boot", boot)
 	for w := range 3 {
 		go func() {
 			key := fmt.Sprintf("agent:main:%d", w)
 			e, ok := s.Get(key)
 			if !ok {
-				e = Entry{SessionID: NewSessionID()}
+				e = Entry{SessionID: NewID()}
 				if err := s.Put(key, e); err != nil {
 					panic(err)
 				}
@@ -605,7 +605,7 @@ func FuzzTranscript(f *testing.F) {
 	d := mustOpen(f, filepath.Join(f.TempDir(), "state"))
 	s := mustSessions(f, d)
 	f.Fuzz(func(t *testing.T, file []byte) {
-		id := NewSessionID()
+		id := NewID()
 		path := filepath.Join(s.dir.path, id+transcriptSuffix)
 		os.WriteFile(path, file, 0o600)
 		defer os.Remove(path)

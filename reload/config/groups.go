@@ -117,6 +117,9 @@ func (b *binder) checkDoors(c *Config, ch *Channel, a *ChannelAccount, at string
 	if !open(a.DMPolicy, a.AllowFrom) {
 		b.problem(joinKey(at, "dmPolicy"), b.near(at, "dmPolicy"), `open lets anybody write, and must be confirmed by allowFrom: ["*"]`)
 	}
+	if (a.DMPolicy == "pairing" || a.DMPolicy == "allowlist") && slices.Contains(a.AllowFrom, anybody) {
+		b.warn(joinKey(at, "allowFrom"), b.near(at, "allowFrom"), "* lets anybody write, though dmPolicy is "+a.DMPolicy)
+	}
 	for id, d := range a.Direct {
 		list := d.AllowFrom
 		if list == nil {

@@ -79,6 +79,11 @@ func TestDoorsInherit(t *testing.T) {
 	if err != nil || len(l.Warnings) != 3 {
 		t.Errorf("what is nobody's id: %v, %v", l.Warnings, err)
 	}
+	for policy, want := range map[string]int{"pairing": 1, "allowlist": 1, "open": 0, "disabled": 0} {
+		if l, err := loaded(`{telegram:{` + token + `dmPolicy:'` + policy + `',allowFrom:['*']}}`); err != nil || len(l.Warnings) != want {
+			t.Errorf("* with %s: %v, %v", policy, l.Warnings, err)
+		}
+	}
 	if a = one(`{defaults:{groupPolicy:'disabled'},telegram:{` + token + `}}`); a.GroupPolicy != "disabled" {
 		t.Errorf("channels.defaults: %s", a.GroupPolicy)
 	}

@@ -295,6 +295,47 @@ func TestRevokeStops(t *testing.T) {
 	}
 }
 
+// TestRemovedSender: what somebody wrote before they were taken off the list, and
+// what waits behind another turn, reaches no model.
+func TestRemovedSender(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	p := newProvider(t, func(x *exchange) {
+		if x.text == "long task" {
+			select {
+			case <-release:
+			case <-x.ctx.Done():
+			}
+		}
+		x.stream(x.script(replyTo(x.text)), 0)
+	})
+	b := newBotAPI(t)
+	h := newHouse(t, telegramTo(b, p, object{"allowFrom": []int{7, 8}, "streaming": "off"}))
+	h.start()
+	b.say(8, "long task")
+	h.eventually("the turn runs", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return len(p.bodies) == 1 })
+	b.say(8, "behind it")
+	h.eventually("both wait", func() bool { return strings.Contains(h.mustRun("channels", "status", "--json").stdout, `"waiting": 2`) })
+	h.mustRun("config", "set", "channels.telegram.allowFrom", "[7]")
+	close(release)
+	b.say(7, "hello")
+	h.eventually("another's answer", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return b.sent[replyTo("hello")] == 1 })
+	h.eventually("nothing waits", func() bool { return strings.Contains(h.mustRun("channels", "status", "--json").stdout, `"waiting": 0`) })
+	h.eventually("no turn runs", func() bool { return strings.Contains(h.mustRun("status").stdout, "turns 0") })
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, body := range p.bodies {
+		if strings.Contains(string(body), "behind it") {
+			t.Error("the model was told")
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.sent) != 1 {
+		t.Errorf("sent %v", b.sent)
+	}
+}
+
 // TestUncertain: of a message that a channel's program may have sent before it
 // ended the operator is told, until the operator says that it is known.
 func TestUncertain(t *testing.T) {

@@ -20,7 +20,7 @@ func newAuthGateway(t *testing.T, text string) *Gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &Gateway{limiter: newLimiter(), log: slog.New(slog.DiscardHandler)}
+	g := &Gateway{limiter: newLimiter(), metrics: newMetrics(), log: slog.New(slog.DiscardHandler)}
 	g.current.Store(&snapshot{cfg: l.Config, credentials: newCredentials(l.Config.Gateway.Auth, "the-cli-key")})
 	return g
 }

@@ -17,6 +17,7 @@ type door struct {
 	addr string // as listened on
 	shut sync.Once
 	done chan struct{} // closed with the door
+	left chan struct{} // holds a token once Accept has failed: who was let in before is known to the server
 
 	mu    sync.Mutex
 	sock  *socket
@@ -36,7 +37,7 @@ func newSocket(l net.Listener) *socket {
 }
 
 func newDoor(addr string, l net.Listener) *door {
-	return &door{addr: addr, sock: newSocket(l), done: make(chan struct{})}
+	return &door{addr: addr, sock: newSocket(l), done: make(chan struct{}), left: make(chan struct{}, 1)}
 }
 
 // share makes a second door of the same socket.
@@ -44,7 +45,7 @@ func (d *door) share() *door {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.sock.doors.Add(1)
-	return &door{addr: d.addr, sock: d.sock, done: make(chan struct{})}
+	return &door{addr: d.addr, sock: d.sock, done: make(chan struct{}), left: make(chan struct{}, 1)}
 }
 
 // state returns the socket, and what to wait for where it is aside.
@@ -70,6 +71,10 @@ func (d *door) Accept() (net.Conn, error) {
 				return nil, net.ErrClosed
 			}
 		} else if now == s {
+			select {
+			case d.left <- struct{}{}:
+			default:
+			}
 			return nil, err
 		}
 	}
@@ -95,10 +100,16 @@ func (d *door) Close() error {
 	return nil
 }
 
-// handOver is Close where another door shares the socket, and else nothing.
+// handOver is Close where another door shares the socket, and else nothing. Who
+// was let in last is then known to the server, which asks for the next one after
+// it has noted that.
 func (d *door) handOver() {
 	if s, _ := d.state(); s.doors.Load() > 1 {
 		d.Close()
+		select {
+		case <-d.left:
+		case <-time.After(time.Second):
+		}
 	}
 }
 

@@ -211,7 +211,7 @@ func (g *Gateway) prepare(loaded *config.Loaded) error {
 		Sink: g.streams.sink, Dial: g.opts.Dial,
 		Tools: func(s tool.Scope) agent.Toolset { return g.tools.For(s) },
 	})
-	g.channels = channel.New(channel.Options{Dir: g.store, Log: g.log.With("sub", "channel"), Handle: g.hear, Interrupt: g.interrupt, Dial: g.opts.Dial, WhatsAppTest: g.opts.WhatsAppTest})
+	g.channels = channel.New(channel.Options{Dir: g.store, Log: g.log.With("sub", "channel"), Handle: g.hear, Interrupt: g.interrupt, Changed: func() { g.health.recheck() }, Dial: g.opts.Dial, WhatsAppTest: g.opts.WhatsAppTest})
 	table := methodTable()
 	g.methods = make(map[string]*method, len(table))
 	for i := range table {

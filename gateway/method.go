@@ -126,7 +126,7 @@ func knownError(err error) *wire.Error {
 		return wire.Errorf(wire.CodeNotLinked, "%s", err)
 	case errors.Is(err, channel.ErrFull), errors.Is(err, channel.ErrClosed), errors.Is(err, channel.ErrGuesses):
 		return wire.Unavailable("%s", err)
-	case errors.Is(err, channel.ErrUnknown), errors.Is(err, channel.ErrCode), errors.Is(err, channel.ErrNobody), errors.Is(err, channel.ErrTarget), errors.Is(err, channel.ErrSeveral):
+	case errors.Is(err, channel.ErrUnknown), errors.Is(err, channel.ErrCode), errors.Is(err, channel.ErrNobody), errors.Is(err, channel.ErrTarget), errors.Is(err, channel.ErrSeveral), errors.Is(err, channel.ErrToken):
 		return wire.InvalidRequest("%s", err)
 	case errors.Is(err, store.ErrNoSpace):
 		return wire.Unavailable("no space left on the gateway's disk")

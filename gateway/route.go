@@ -38,11 +38,12 @@ func (g *Gateway) hear(_ context.Context, a *channel.Account, m channel.Inbound)
 		Messages: []store.Message{{Role: store.RoleUser, Content: heardOf(&m), Source: source}},
 		Answer:   &store.Answer{ID: source, By: "channel"},
 	}
-	if m.Progress != nil {
-		t.Observe = func(e agent.Event) {
-			if e.Kind == agent.KindDelta {
-				m.Progress(e.Text)
-			}
+	t.Observe = func(e agent.Event) {
+		switch {
+		case e.Kind == agent.KindStart && g.channels.Refuses(a.Channel(), a.ID(), &m): // since it was handed on
+			e.Run.Abort("refused")
+		case e.Kind == agent.KindDelta && m.Progress != nil:
+			m.Progress(e.Text)
 		}
 	}
 	if m.Again {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestSendOnce: a message that was refused for good, or that may have arrived,
@@ -39,6 +40,18 @@ done
 		raw, _ := os.ReadFile(told)
 		if n := strings.Count(string(raw), `"text":"`+text+`"`); n != 1 {
 			t.Errorf("%s was said to the program %d times", text, n)
+		}
+	}
+}
+
+// TestHealthOfChannels: that a channel is down is told at once, and not when
+// somebody next looks.
+func TestHealthOfChannels(t *testing.T) {
+	r := start(t, testOptions(t, `{gateway:{auth:{token:"`+testToken+`"}},channels:{demo:{kind:"process",command:["/nonexistent"]}}}`))
+	c := r.connect()
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(r.call(c, "health", "{}"), "channel demo:default is waiting"); {
+		if time.Now().After(end) {
+			t.Fatal("not told")
 		}
 	}
 }

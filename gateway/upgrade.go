@@ -84,9 +84,11 @@ func (c *conns) unparkLocked(nc net.Conn) {
 // settle gives connections that were just accepted a moment to say what they
 // want: whoever comes during a restart is to be answered. net/http drops a
 // request that it is reading when a shutdown begins, so it takes more than one
-// look to be sure that there is none.
+// look to be sure that there is none. Who is far away, or on a machine that has
+// much to do, says so a while after the connection stands; who says nothing does
+// not hold up a restart for long.
 func (c *conns) settle() {
-	for tries, quiet := 0, 0; tries < 25 && quiet < 3; tries++ {
+	for tries, quiet := 0, 0; tries < 200 && quiet < 3; tries++ {
 		c.mu.Lock()
 		if quiet++; c.fresh > 0 {
 			quiet = 0

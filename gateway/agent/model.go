@@ -135,6 +135,9 @@ func (m *models) run(ctx context.Context, refs []string, r *modelRequest, emit f
 	var failures []*modelError
 	var tooLong error
 	for i, ref := range refs {
+		if ctx.Err() != nil { // else a request may go out before that ends it
+			return nil, context.Cause(ctx)
+		}
 		more := i+1 < len(refs)
 		var res *modelResult
 		model, err := cfg.Model(ref)

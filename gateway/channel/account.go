@@ -71,6 +71,7 @@ type Account struct {
 	handle  Handler
 
 	interrupt Interrupter
+	changed   func() // is told of another state, if set
 
 	wake  chan struct{} // something is to be sent
 	news  chan struct{} // something came

@@ -135,6 +135,7 @@ var (
 	ErrUnknown   = errors.New("no such channel")
 	ErrTarget    = errors.New("not a target of this channel")
 	ErrSeveral   = errors.New("there are several accounts: name one")
+	ErrToken     = errors.New("it is connected by a token of the configuration, and neither linked nor unlinked")
 	ErrNotLinked = errors.New("the channel is not linked")
 	ErrFull      = errors.New("too many messages wait to be sent")
 	ErrClosed    = errors.New("the channel is closed")

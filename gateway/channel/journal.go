@@ -124,20 +124,20 @@ type preview struct {
 // gateway ended.
 func openJournal(dir *store.Dir, name string) (_ *journal, crashed []entry, err error) {
 	j := &journal{seen: map[string]bool{}, previews: map[string]string{}, less: make(chan struct{}, 1)}
-	var broken error
+	told := false // the operator has yet to clear that a line could not be read
 	f, err := dir.OpenJournal("channels/"+name+".journal", journalLimit, func(line []byte) {
 		var e entry
 		if err := json.Unmarshal(line, &e); err != nil {
-			broken = fmt.Errorf("channels/%s.journal: a line cannot be read: %w", name, err)
-			return
+			if told { // what it said is lost either way; what stands around it is not
+				return
+			}
+			told, e = true, entry{Uncertain: &Uncertain{Why: fmt.Sprintf("channels/%s.journal: a line cannot be read: %s", name, err)}}
 		}
+		told = told && !e.Cleared
 		j.apply(&e)
 	})
 	if err != nil {
 		return nil, nil, err
-	}
-	if broken != nil { // what it said is lost either way; what stands around it is not
-		j.apply(&entry{Uncertain: &Uncertain{Why: broken.Error()}})
 	}
 	j.file = f
 	for i := range j.waiting.list {

@@ -142,3 +142,29 @@ func TestApplyDeaf(t *testing.T) {
 		}
 	})
 }
+
+// TestBrokenLine: that a line of the journal could not be read is told until an
+// operator knows it, and not at each start.
+func TestBrokenLine(t *testing.T) {
+	r := newRig(t)
+	conf := program(t, helloLine+"cat >/dev/null")
+	if err := r.dir.WriteFile("channels/demo+default.journal", []byte("{\n[\n{\"unsure\":1}\n")); err != nil {
+		t.Fatal(err)
+	}
+	r.set.Apply([]config.ChannelAccount{conf})
+	for range 2 {
+		if s := r.set.Status()[0]; s.Unsure != 2 || len(s.Uncertain) != 1 || !strings.Contains(s.Uncertain[0].Why, "cannot be read") {
+			t.Errorf("%+v", s)
+		}
+		r.set.Apply(nil)
+		r.set.Apply([]config.ChannelAccount{conf})
+	}
+	if _, n, err := r.set.ClearUncertain("demo", ""); n != 2 || err != nil {
+		t.Error(n, err)
+	}
+	r.set.Apply(nil)
+	r.set.Apply([]config.ChannelAccount{conf})
+	if s := r.set.Status()[0]; s.Unsure != 0 {
+		t.Errorf("%+v", s)
+	}
+}

@@ -46,7 +46,7 @@ func (s *Set) linking(channel, account string) (*Account, *process, error) {
 	}
 	p, ok := a.channel.(*process)
 	if !ok {
-		return nil, nil, fmt.Errorf("%s is not linked but has a token: take it out of the configuration: %w", a.name(), ErrUnknown)
+		return nil, nil, fmt.Errorf("%s: %w", a.name(), ErrToken)
 	}
 	return a, p, nil
 }

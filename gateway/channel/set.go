@@ -23,6 +23,7 @@ type Options struct {
 	Log       *slog.Logger
 	Handle    Handler
 	Interrupt Interrupter                                                       // nil = nothing interrupts
+	Changed   func()                                                            // an account has another state; it must not wait. nil = nobody cares
 	Dial      func(ctx context.Context, network, addr string) (net.Conn, error) // nil is the network
 
 	WhatsApp     *whatsapp.Kit // of tests; nil is the binary's own
@@ -132,7 +133,7 @@ func (s *Set) open(c config.ChannelAccount) *running {
 
 func (s *Set) account(c config.ChannelAccount, p *pairing) (a *Account, err error) {
 	a = &Account{
-		conf: c, log: s.o.Log, pairing: p, handle: s.o.Handle, interrupt: s.o.Interrupt,
+		conf: c, log: s.o.Log, pairing: p, handle: s.o.Handle, interrupt: s.o.Interrupt, changed: s.o.Changed,
 		wake: make(chan struct{}, 1), news: make(chan struct{}, 1), redo: make(chan struct{}, 1), moved: make(chan struct{}, 1), gone: make(chan struct{}), runDone: make(chan struct{}),
 		pauses: map[string]time.Time{}, sending: map[string]bool{}, fullTold: map[string]time.Time{}, told: map[string]*outcome{}, chats: map[string]*line{},
 		status: Status{State: StateConnecting},
@@ -263,6 +264,12 @@ func (s *Set) Account(channel, account string) (*Account, error) {
 func (s *Set) Has(channel, account string) bool {
 	_, err := s.Account(channel, account)
 	return !errors.Is(err, ErrUnknown)
+}
+
+// Refuses reports whether a message would not be let in now.
+func (s *Set) Refuses(channel, account string, m *Inbound) bool {
+	a, err := s.Account(channel, account)
+	return err == nil && a.judge(m) != admitted
 }
 
 // Queue keeps a message to be sent by an account; done, if any, is told what

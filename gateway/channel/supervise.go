@@ -122,6 +122,9 @@ func (a *Account) changedLocked(msg string, args ...any) {
 	}
 	a.tellAt = a.tellAt.Add(tellEvery)
 	a.last = key
+	if a.changed != nil {
+		a.changed()
+	}
 	level := slog.LevelInfo
 	if key != StateOpen {
 		level = slog.LevelWarn

@@ -59,6 +59,18 @@ type (
 		Voice         *tgFile         `json:"voice"`
 		Audio         *tgFile         `json:"audio"`
 		Video         *tgFile         `json:"video"`
+		VideoNote     *tgFile         `json:"video_note"`
+		Sticker       *struct {
+			Emoji string `json:"emoji"`
+		} `json:"sticker"`
+		Location *struct {
+			Latitude  float64 `json:"latitude"`
+			Longitude float64 `json:"longitude"`
+		} `json:"location"`
+		Contact *struct {
+			tgUser
+			Phone string `json:"phone_number"`
+		} `json:"contact"`
 	}
 	tgEntity struct {
 		Type   string  `json:"type"`
@@ -93,7 +105,7 @@ func (t *telegram) inbound(u *tgUpdate) (Inbound, bool) {
 	}
 	in := Inbound{
 		ID: strconv.FormatInt(u.ID, 10), From: strconv.FormatInt(m.From.ID, 10), Chat: strconv.FormatInt(m.Chat.ID, 10),
-		Group: m.Chat.Type != "private", Name: plain(m.From.First+" "+m.From.Last, 64), Text: cmp.Or(m.Text, m.Caption),
+		Group: m.Chat.Type != "private", Name: plain(m.From.First+" "+m.From.Last, 64), Text: cmp.Or(m.Text, m.Caption, m.wordless()),
 		Message: strconv.FormatInt(m.ID, 10), Edited: edited, Forwarded: m.ForwardDate != 0 || len(m.ForwardOrigin) > 0,
 	}
 	switch {
@@ -125,7 +137,20 @@ func (t *telegram) inbound(u *tgUpdate) (Inbound, bool) {
 			}
 		}
 	}
-	return in, in.Text != "" || len(m.Photo) > 0 || m.Document != nil || m.Voice != nil || m.Audio != nil || m.Video != nil
+	return in, in.Text != "" || len(m.Photo) > 0 || m.Document != nil || m.Voice != nil || m.Audio != nil || m.Video != nil || m.VideoNote != nil
+}
+
+// wordless is what somebody said by other things than words and files.
+func (m *tgMessage) wordless() string {
+	switch {
+	case m.Sticker != nil:
+		return "[sticker " + plain(m.Sticker.Emoji, 32) + "]"
+	case m.Location != nil:
+		return fmt.Sprintf("[location %v, %v]", m.Location.Latitude, m.Location.Longitude)
+	case m.Contact != nil:
+		return "[contact " + plain(m.Contact.First+" "+m.Contact.Last+" "+m.Contact.Phone, 128) + "]"
+	}
+	return ""
 }
 
 // fetch adds the files of a message that was let in: pictures and text; of
@@ -139,7 +164,7 @@ func (t *telegram) fetch(ctx context.Context, in *Inbound, m *tgMessage) {
 		files = append(files, m.Photo[n-1])
 		files[0].MIME, files[0].Name = "image/jpeg", "photo.jpg"
 	}
-	for name, f := range map[string]*tgFile{"document": m.Document, "voice message": m.Voice, "audio": m.Audio, "video": m.Video} {
+	for name, f := range map[string]*tgFile{"document": m.Document, "voice message": m.Voice, "audio": m.Audio, "video": m.Video, "round video": m.VideoNote} {
 		if f != nil { // a message has one of them
 			f.Name = cmp.Or(f.Name, name)
 			files = append(files, *f)
@@ -167,7 +192,7 @@ func (t *telegram) fetch(ctx context.Context, in *Inbound, m *tgMessage) {
 			}
 		}
 		if why != "" {
-			in.Text = strings.TrimSpace(fmt.Sprintf("%s\n\n[%s, %s, %d KB was not fetched: %s]", in.Text, name, plain(f.MIME, 64), max(1, f.Size/1024), why))
+			in.Text = strings.TrimSpace(fmt.Sprintf("%s\n\n[%s, %s, %d KB was not fetched: %s]", in.Text, name, cmp.Or(plain(f.MIME, 64), "no type"), max(1, f.Size/1024), why))
 			continue
 		}
 		in.Files = append(in.Files, File{Name: name, MIME: f.MIME, Data: data})

@@ -3,6 +3,7 @@ package channel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -155,6 +156,27 @@ func TestTelegramFiles(t *testing.T) {
 	if last[0]["photo"] != "a.png" || last[1]["document"] != "a.pdf" || last[2]["text"] != "here" {
 		t.Errorf("%v", last)
 	}
+}
+
+// TestTelegramWordless: who is let in is also answered to what has no words.
+func TestTelegramWordless(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig, api *fakeAPI) {
+		want := []string{"[sticker 🦞]", "[location 52.5, -13.25]", "[contact Ada L +49151]", "[round video, no type, 2 KB was not fetched: this kind is not read]"}
+		for i, part := range []string{`"sticker":{"file_id":"s","emoji":"🦞"}`, `"location":{"latitude":52.5,"longitude":-13.25}`,
+			`"contact":{"first_name":"Ada","last_name":"L","phone_number":"+49151","user_id":666}`, `"video_note":{"file_id":"v","file_size":2048}`} {
+			api.push(int64(10+i), fmt.Sprintf(`"message":{"message_id":%d,"from":{"id":7},"chat":{"id":7,"type":"private"},%s}`, i+1, part))
+		}
+		r.set.Apply([]config.ChannelAccount{bot(pipeRoot)})
+		r.settled(14)
+		for i, m := range r.got {
+			if m.Text != want[i] || m.From != "7" {
+				t.Errorf("%q from %s, want %q", m.Text, m.From, want[i])
+			}
+		}
+		if len(r.got) != len(want) {
+			t.Errorf("handed on %d", len(r.got))
+		}
+	})
 }
 
 // TestTelegramOddPicture: a picture that the network does not take as one arrives

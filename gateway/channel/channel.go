@@ -7,8 +7,9 @@
 // (supervise.go), judges who may speak (policy.go, pairing.go) and has it
 // answered (inbound.go, preview.go), sends (outbound.go, split.go), and keeps
 // what came and what is to be sent in a journal that survives kill -9
-// (journal.go). A Set is all accounts of a configuration (set.go, operator.go). The package
-// knows nothing of agents: what is let in goes to a Handler, whose reply is sent.
+// (journal.go). A Set is all accounts of a configuration (set.go), with what
+// operators do to them (operator.go). The package knows nothing of agents: what
+// is let in goes to a Handler, whose reply is sent.
 package channel
 
 import (

@@ -412,6 +412,7 @@ func (g *Gateway) drain(reason string, next *Gateway) {
 	g.drainUntil = time.Now().Add(grace + 2*stopMargin)
 	g.restarts.Store(restart)
 	g.stopping.Store(true)
+	g.agents.Refuse() // before anybody is told
 	bye := wire.Shutdown{Reason: reason, GracePeriodMs: grace.Milliseconds()}
 	if restart {
 		bye.RestartExpectedMs = 1500

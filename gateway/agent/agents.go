@@ -366,13 +366,18 @@ func (a *Agents) Counts() (running, queued int) {
 	return a.active, queued
 }
 
+// Refuse refuses new turns from now on, with ErrDraining.
+func (a *Agents) Refuse() {
+	a.mu.Lock()
+	a.draining = true
+	a.unlock()
+}
+
 // Drain refuses new turns and waits for those that were accepted. When ctx ends
 // first they are aborted, keeping what they have said; Drain then still waits
 // until they have stored it, and returns ctx's cause.
 func (a *Agents) Drain(ctx context.Context) error {
-	a.mu.Lock()
-	a.draining = true
-	a.unlock()
+	a.Refuse()
 	gone := make(chan struct{})
 	go func() {
 		a.work.Wait()

@@ -388,7 +388,7 @@ func TestKillNineTelegram(t *testing.T) {
 	began := time.Now()
 	p := newProvider(t, func(x *exchange) { x.stream(x.script(replyTo(x.text)), 0) })
 	b := newBotAPI(t)
-	people := make([]int, 50) // none of whom writes more than a chat may have waiting
+	people := make([]int, max(50, rounds*each/50)) // so many that none writes more, in all, than a chat may have waiting
 	for i := range people {
 		people[i] = i + 1
 	}
@@ -400,7 +400,7 @@ func TestKillNineTelegram(t *testing.T) {
 		for i := range each {
 			text := fmt.Sprintf("r%d m%d", round, i)
 			texts = append(texts, text)
-			b.say(people[i%len(people)], text)
+			b.say(people[(len(texts)-1)%len(people)], text)
 		}
 		<-time.After(rand.N(life))
 		if _, sent := b.count(); sent < len(texts) {

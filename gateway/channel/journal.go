@@ -14,7 +14,7 @@ import (
 
 const (
 	journalLimit   = 512 << 20 // bytes that are read at start; never as many are written
-	compactAt      = 4 << 20   // bytes after which the journal is written anew
+	compactAt      = 512 << 10 // bytes after which the journal is written anew; a start reads as many and more
 	keptSeen       = 10_000    // ids of inbound messages that are recognised
 	maxQueue       = 1000      // messages that wait to be sent
 	maxWaiting     = 1000      // inbound messages that wait for their reply; then the network waits
@@ -38,7 +38,7 @@ type journal struct {
 
 	mu        sync.Mutex
 	offset    int64
-	waiting   held[Inbound] // in order of arrival
+	waiting   held[*Inbound] // in order of arrival
 	seen      map[string]bool
 	order     []string // of seen
 	seenBytes int
@@ -78,8 +78,8 @@ type queued struct {
 	why     string // of the last time
 }
 
-func (m Inbound) weight() int { return len(m.Text) + len(m.Quote) + filesWeight(m.Files) }
-func (q *queued) weight() int { return len(q.out.Text) + filesWeight(q.out.Files) }
+func (m *Inbound) weight() int { return len(m.Text) + len(m.Quote) + filesWeight(m.Files) }
+func (q *queued) weight() int  { return len(q.out.Text) + filesWeight(q.out.Files) }
 
 func filesWeight(files []File) (n int) {
 	for _, f := range files {
@@ -140,8 +140,8 @@ func openJournal(dir *store.Dir, name string) (_ *journal, crashed []entry, err 
 		return nil, nil, err
 	}
 	j.file = f
-	for i := range j.waiting.list {
-		j.waiting.list[i].Again = true
+	for _, m := range j.waiting.list {
+		m.Again = true
 	}
 	var again []entry
 	for _, q := range j.queue.list {
@@ -211,8 +211,8 @@ func (j *journal) load() map[string]int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	n := map[string]int{}
-	for i := range j.waiting.list {
-		n[j.waiting.list[i].Chat]++
+	for _, m := range j.waiting.list {
+		n[m.Chat]++
 	}
 	for _, q := range j.queue.list {
 		n[q.out.To]++
@@ -247,8 +247,8 @@ func encode(entries []entry) ([]byte, error) {
 // state is entries that lead to what is now.
 func (j *journal) state() []entry {
 	all := []entry{{Offset: j.offset, Seen: j.order, Unsure: j.unsure - len(j.uncertain)}}
-	for i := range j.waiting.list {
-		all = append(all, entry{In: &j.waiting.list[i]})
+	for _, m := range j.waiting.list {
+		all = append(all, entry{In: m})
 	}
 	for in, message := range j.previews {
 		all = append(all, entry{Preview: &preview{in, message}})
@@ -278,14 +278,14 @@ func (j *journal) apply(e *entry) {
 	}
 	if e.In != nil {
 		j.see(e.In.ID)
-		j.waiting.add(*e.In)
+		j.waiting.add(e.In)
 	}
 	if p := e.Preview; p != nil {
 		j.previews[p.In] = p.Message
 	}
 	if e.Done != "" {
 		delete(j.previews, e.Done)
-		j.waiting.remove(func(m Inbound) bool { return m.ID == e.Done })
+		j.waiting.remove(func(m *Inbound) bool { return m.ID == e.Done })
 	}
 	for _, out := range e.Out {
 		j.queue.add(&queued{out: out})

@@ -158,7 +158,9 @@ func (s *Set) account(c config.ChannelAccount, p *pairing) (a *Account, err erro
 	for _, e := range crashed {
 		a.log.Warn("message uncertain: it may have arrived", "channel", a.name(), "peer", e.Uncertain.To, "err", e.Uncertain.Why)
 	}
-	a.fresh = slices.Clone(a.journal.waiting.list)
+	for _, m := range a.journal.waiting.list {
+		a.fresh = append(a.fresh, *m)
+	}
 	return a, nil
 }
 

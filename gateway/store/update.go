@@ -28,7 +28,7 @@ const updatePatience = 15 * time.Second
 func UpdateFile(path string, limit int64, change func(old []byte) ([]byte, error)) error {
 	real, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, e := os.Lstat(path); e == nil {
+		if fi, e := os.Lstat(path); e == nil && fi.Mode()&fs.ModeSymlink != 0 { // else another writer has just made it
 			return fmt.Errorf("refused %s: a symbolic link that leads nowhere", path)
 		}
 		real, err = path, nil

@@ -48,45 +48,47 @@ func counted(t *testing.T, lines string) (total, written int, counts map[string]
 // that never repeat, and messages that never repeat. The files stay within
 // their bounds, and what was left out was counted.
 func TestLogFlood(t *testing.T) {
-	o, buf := newTestLog(t, tokenConfig, nil)
-	path := filepath.Join(t.TempDir(), "flood.log")
-	o.open = func() (*store.LogFile, error) { return store.OpenLogFile(path, 64<<10, 3) }
-	log := slog.New(o.handler()).With("sub", "flood")
-	const each, messages = 50_000, 5_000
-	err := errors.New("connection refused")
-	var wg sync.WaitGroup
-	for w := range 2 {
-		wg.Go(func() {
-			for i := range each {
-				log.Error("provider failed", "err", err, "attempt", 3)
-				log.Warn("request failed", "req", w*each+i, "err", err)
-				if i < messages {
-					log.Info(fmt.Sprint("client says ", w, " ", i))
+	synctest.Test(t, func(t *testing.T) { // on a slow machine it would last for more than one window
+		o, buf := newTestLog(t, tokenConfig, nil)
+		path := filepath.Join(t.TempDir(), "flood.log")
+		o.open = func() (*store.LogFile, error) { return store.OpenLogFile(path, 64<<10, 3) }
+		log := slog.New(o.handler()).With("sub", "flood")
+		const each, messages = 50_000, 5_000
+		err := errors.New("connection refused")
+		var wg sync.WaitGroup
+		for w := range 2 {
+			wg.Go(func() {
+				for i := range each {
+					log.Error("provider failed", "err", err, "attempt", 3)
+					log.Warn("request failed", "req", w*each+i, "err", err)
+					if i < messages {
+						log.Info(fmt.Sprint("client says ", w, " ", i))
+					}
 				}
-			}
-		})
-	}
-	wg.Wait()
-	if len(o.repeats.lines) > maxRepeats || len(o.repeats.messages) > maxMessages+1 {
-		t.Errorf("%d lines and %d messages are remembered", len(o.repeats.lines), len(o.repeats.messages))
-	}
-	o.close()
-	total, written, counts := counted(t, buf.String())
-	if want := 2 * (2*each + messages); total != want {
-		t.Errorf("%d lines are accounted for, of %d: %v", total, want, counts)
-	}
-	if counts["provider failed"] < each || counts["request failed"] < each || counts["other lines"] == 0 || written > each {
-		t.Errorf("%d lines written, counts %v", written, counts)
-	}
-	names, _ := filepath.Glob(path + "*")
-	for _, name := range names {
-		if fi, err := os.Stat(name); err != nil || fi.Size() > 64<<10 {
-			t.Errorf("%s: %d, %v", name, fi.Size(), err)
+			})
 		}
-	}
-	if len(names) != 4 || o.dropping() {
-		t.Errorf("files %q, dropping %v", names, o.dropping())
-	}
+		wg.Wait()
+		if len(o.repeats.lines) > maxRepeats || len(o.repeats.messages) > maxMessages+1 {
+			t.Errorf("%d lines and %d messages are remembered", len(o.repeats.lines), len(o.repeats.messages))
+		}
+		o.close()
+		total, written, counts := counted(t, buf.String())
+		if want := 2 * (2*each + messages); total != want {
+			t.Errorf("%d lines are accounted for, of %d: %v", total, want, counts)
+		}
+		if counts["provider failed"] < each || counts["request failed"] < each || counts["other lines"] == 0 || written > each {
+			t.Errorf("%d lines written, counts %v", written, counts)
+		}
+		names, _ := filepath.Glob(path + "*")
+		for _, name := range names {
+			if fi, err := os.Stat(name); err != nil || fi.Size() > 64<<10 {
+				t.Errorf("%s: %d, %v", name, fi.Size(), err)
+			}
+		}
+		if len(names) != 4 || o.dropping() {
+			t.Errorf("files %q, dropping %v", names, o.dropping())
+		}
+	})
 }
 
 // TestLogRateOfOneMessage lets so many lines of a message through in a window,

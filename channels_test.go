@@ -64,6 +64,33 @@ func (b *botAPI) push(update string) {
 	b.mu.Unlock()
 }
 
+// code waits for the pairing code that somebody was told.
+func (b *botAPI) code(h *house) (code string) {
+	h.t.Helper()
+	h.eventually("the code", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for text := range b.sent {
+			_, code, _ = strings.Cut(text, "openclaw pairing approve telegram ")
+		}
+		return code != ""
+	})
+	return code
+}
+
+// busyProvider answers at once, but for a long task, of which it says a word and
+// then nothing until it is told to stop.
+func busyProvider(t *testing.T) *fakeProvider {
+	return newProvider(t, func(x *exchange) {
+		if x.text != "long task" {
+			x.stream(x.script(replyTo(x.text)), 0)
+			return
+		}
+		x.stream(x.script("so far")[:1], 0)
+		<-x.ctx.Done()
+	})
+}
+
 // refuse closes a chat.
 func (b *botAPI) refuse(chat string) {
 	b.mu.Lock()
@@ -180,15 +207,7 @@ func TestTelegramPairing(t *testing.T) {
 	h := newHouse(t, telegramTo(b, p, object{"allowFrom": []int{}}))
 	g := h.start()
 	b.say(8, "let me in")
-	code := ""
-	h.eventually("the code", func() bool {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		for text := range b.sent {
-			_, code, _ = strings.Cut(text, "openclaw pairing approve telegram ")
-		}
-		return code != ""
-	})
+	code := b.code(h)
 	if out := h.mustRun("pairing", "list", "telegram").stdout; !strings.Contains(out, code) || !strings.Contains(out, "8") {
 		t.Errorf("pairing list: %s", out)
 	}
@@ -248,27 +267,12 @@ func TestTelegramPairing(t *testing.T) {
 // waits behind that reaches no model.
 func TestRevokeStops(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t, func(x *exchange) {
-		if x.text != "long task" {
-			x.stream(x.script(replyTo(x.text)), 0)
-			return
-		}
-		x.stream(x.script("so far")[:1], 0)
-		<-x.ctx.Done()
-	})
+	p := busyProvider(t)
 	b := newBotAPI(t)
 	h := newHouse(t, telegramTo(b, p, object{"allowFrom": []int{7}, "streaming": "off"}))
 	h.start()
 	b.say(8, "let me in")
-	code := ""
-	h.eventually("the code", func() bool {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		for text := range b.sent {
-			_, code, _ = strings.Cut(text, "openclaw pairing approve telegram ")
-		}
-		return code != ""
-	})
+	code := b.code(h)
 	h.mustRun("pairing", "approve", "telegram", code)
 	b.say(8, "long task")
 	b.say(8, "second")
@@ -472,14 +476,7 @@ func (h *house) eventually(what string, ok func() bool) {
 // and both are answered.
 func TestTelegramStop(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t, func(x *exchange) {
-		if x.text != "long task" {
-			x.stream(x.script(replyTo(x.text)), 0)
-			return
-		}
-		x.stream(x.script("so far")[:1], 0)
-		<-x.ctx.Done()
-	})
+	p := busyProvider(t)
 	b := newBotAPI(t)
 	h := newHouse(t, telegramTo(b, p, object{"streaming": "off"}))
 	h.start()

@@ -243,9 +243,15 @@ func (p *process) log() string {
 // answer may be read after it. It returns the log.
 func (p *process) logs(texts ...string) string {
 	p.h.t.Helper()
+	return p.logsAfter(0, texts...)
+}
+
+// logsAfter is logs of what follows the first mark bytes.
+func (p *process) logsAfter(mark int, texts ...string) string {
+	p.h.t.Helper()
 	log := ""
 	eventually(p.h.t, patience, func() error {
-		log = p.log()
+		log = p.log()[mark:]
 		for _, text := range texts {
 			if !strings.Contains(log, text) {
 				return fmt.Errorf("the log does not say %s:\n%s", text, log)

@@ -372,14 +372,8 @@ func (r *rig) rotated() int {
 }
 
 func (r *rig) logs(mark int, texts ...string) error {
-	eventually(r.t, patience, func() error {
-		for _, text := range texts {
-			if !strings.Contains(r.p.log()[mark:], text) {
-				return fmt.Errorf("the log does not say %s:\n%s", text, r.p.log()[mark:])
-			}
-		}
-		return nil
-	})
+	r.t.Helper()
+	r.p.logsAfter(mark, texts...)
 	return nil
 }
 

@@ -80,6 +80,8 @@ type scrape struct {
 	g        *Gateway
 	usage    proc.Usage
 	channels []channel.Status
+	running  int // turns
+	queued   int
 }
 
 // metricTable lists every family. What a system does not tell, or what has not
@@ -123,8 +125,8 @@ func metricTable() []family {
 		{"openclaw_rpc_errors_total", counter, "Requests that were answered with an error, by method.", func(s *scrape) { s.failures("method", s.g.metrics.methods) }},
 		{"openclaw_http_duration_seconds", histogram, "How long HTTP requests took, with the whole of a streamed answer, by route.", func(s *scrape) { s.works("route", s.g.metrics.routes) }},
 		{"openclaw_http_errors_total", counter, "HTTP requests that were answered with a status of 400 or above, by route.", func(s *scrape) { s.failures("route", s.g.metrics.routes) }},
-		{"openclaw_runs", gauge, "Turns that run now.", one(func(s *scrape) int64 { running, _ := s.g.agents.Counts(); return int64(running) })},
-		{"openclaw_runs_queued", gauge, "Turns that wait behind them.", one(func(s *scrape) int64 { _, queued := s.g.agents.Counts(); return int64(queued) })},
+		{"openclaw_runs", gauge, "Turns that run now.", one(func(s *scrape) int64 { return int64(s.running) })},
+		{"openclaw_runs_queued", gauge, "Turns that wait behind them.", one(func(s *scrape) int64 { return int64(s.queued) })},
 		{"openclaw_run_duration_seconds", histogram, "How long turns took, by how they ended.", func(s *scrape) { s.works("status", s.g.metrics.runs) }},
 		{"openclaw_tokens_total", counter, "Tokens that models counted, by model and kind.", (*scrape).tokens},
 		{"openclaw_channel_up", gauge, "1 while the network's connection stands.", of(func(c *channel.Status) int { return int(oneIf(c.State == channel.StateOpen)) })},
@@ -198,6 +200,7 @@ func (s *scrape) tokens() {
 // metricsGet answers with everything that there is to scrape.
 func (g *Gateway) metricsGet(w http.ResponseWriter, r *http.Request, who principal) {
 	s := &scrape{g: g, usage: proc.Self(), channels: g.channels.Status()}
+	s.running, s.queued = g.agents.Counts()
 	for _, f := range metricTable() {
 		s.Family(f.name, f.kind, f.help)
 		f.tell(s)
